@@ -1,0 +1,1 @@
+"""Carbon: what did it emit?"""

@@ -1,0 +1,1 @@
+"""Energy: how much was that?"""

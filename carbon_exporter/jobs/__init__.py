@@ -1,0 +1,1 @@
+"""Jobs: whose energy was it?"""

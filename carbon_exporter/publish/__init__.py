@@ -1,0 +1,1 @@
+"""Publish: who wants to know?"""

@@ -1,0 +1,1 @@
+"""Sensors: what does the hardware say?"""
