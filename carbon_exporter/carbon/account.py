@@ -1,0 +1,103 @@
+"""The account: energy priced when it was used, and the totals of every job and device.
+
+Entries are announced before they are posted: a job that is new has its counters at zero in the exposition that first
+names it, and its energy one interval later. So a scraper sees the step, and in every exposition the jobs' totals add
+up to the devices'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from carbon_exporter.carbon.base import Intensity
+from carbon_exporter.jobs.base import RESERVED, Job, JobSlice
+from carbon_exporter.sensors.base import Kind
+from carbon_exporter.units import Grams, Joules, grams_emitted
+
+__all__ = ["Account", "CarbonEntry", "DeviceKey", "JobKey", "JobTotal"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceKey:
+    """A device in a region: what a device's counter is labelled by."""
+
+    device: str
+    kind: Kind
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobKey:
+    """A job on a device in a region: what a job's counters are labelled by."""
+
+    job: Job
+    device: DeviceKey
+
+
+@dataclass(frozen=True, slots=True)
+class CarbonEntry:
+    """Energy and what it emitted, priced at the intensity of the time it was used."""
+
+    key: JobKey
+    joules: Joules
+    grams: Grams
+
+
+@dataclass(frozen=True, slots=True)
+class JobTotal:
+    """What a job has used and emitted since its counters began. Both only ever grow."""
+
+    joules: Joules
+    grams: Grams
+
+
+class Account:
+    """Totals by job and by device. Not for use from several threads."""
+
+    def __init__(self) -> None:
+        """Start at zero; `restore` puts an earlier life's totals back."""
+        self.jobs: dict[JobKey, JobTotal] = {}
+        self.devices: dict[DeviceKey, Joules] = {}
+        self.pending: tuple[CarbonEntry, ...] = ()
+        """Announced and not yet posted."""
+
+    def restore(
+        self, jobs: dict[JobKey, JobTotal], devices: dict[DeviceKey, Joules], pending: Iterable[CarbonEntry]
+    ) -> tuple[CarbonEntry, ...]:
+        """Go on from an earlier life; what was pending then is posted now, and returned."""
+        self.jobs, self.devices, self.pending = dict(jobs), dict(devices), tuple(pending)
+        return self.turn(())
+
+    def price(self, slices: Iterable[JobSlice], region: str, intensity: Intensity, pue: float) -> list[CarbonEntry]:
+        """Entries for slices used while `intensity` (g/kWh) and `pue` (>= 1) were in force."""
+        return [
+            CarbonEntry(
+                JobKey(one.job, DeviceKey(one.device.name, one.device.kind, region)),
+                one.joules,
+                grams_emitted(one.joules, intensity.grams_per_kwh, pue),
+            )
+            for one in slices
+        ]
+
+    def turn(self, entries: Iterable[CarbonEntry]) -> tuple[CarbonEntry, ...]:
+        """Post what is pending and announce `entries`; returns what was posted."""
+        posted, self.pending = self.pending, tuple(entries)
+        for entry in posted:
+            self._post(entry)
+        for entry in self.pending:
+            self.jobs.setdefault(entry.key, JobTotal(Joules(0.0), Grams(0.0)))
+            self.devices.setdefault(entry.key.device, Joules(0.0))
+        return posted
+
+    def keep(self, jobs: Collection[Job]) -> None:
+        """Forget the totals of all other jobs; the devices' stay. Reserved names and pending ones always stay."""
+        wanted = {*jobs, *RESERVED, *(entry.key.job for entry in self.pending)}
+        if any(key.job not in wanted for key in self.jobs):
+            self.jobs = {key: total for key, total in self.jobs.items() if key.job in wanted}
+
+    def _post(self, entry: CarbonEntry) -> None:
+        old = self.jobs.get(entry.key, JobTotal(Joules(0.0), Grams(0.0)))
+        self.jobs[entry.key] = JobTotal(Joules(old.joules + entry.joules), Grams(old.grams + entry.grams))
+        device = entry.key.device
+        self.devices[device] = Joules(self.devices.get(device, 0.0) + entry.joules)

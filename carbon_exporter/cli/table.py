@@ -1,0 +1,25 @@
+"""Plain text tables for terminals."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+__all__ = ["table"]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
+    """Columns padded to their widest cell; the last one wraps so that lines fit `width` columns where they can."""
+    cells = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header) - 1)]
+    indent = sum(widths) + 2 * len(widths)
+    room = max(24, width - indent)
+    lines = []
+    for row in cells:
+        start = "".join(f"{cell:<{size}}  " for cell, size in zip(row, widths, strict=False))
+        wrapped = [
+            part for line in row[-1].split("\n") for part in (textwrap.wrap(line, room, break_long_words=False) or [""])
+        ]
+        lines.append((start + wrapped[0]).rstrip())
+        lines.extend(" " * indent + part for part in wrapped[1:])
+    return "\n".join(lines)

@@ -1,0 +1,142 @@
+"""The door of the jobs room: what a job is, what it used, and how workloads get their job's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from carbon_exporter.sensors.base import Device
+from carbon_exporter.units import Joules
+
+__all__ = [
+    "IDLE",
+    "OVERFLOW",
+    "RESERVED",
+    "UNATTRIBUTED",
+    "Activity",
+    "Claim",
+    "IdlePolicy",
+    "Job",
+    "JobSlice",
+    "Resolver",
+    "ResolverHealth",
+    "Usage",
+    "Workload",
+    "clean_name",
+]
+
+IdlePolicy = Literal["separate", "shared", "reserved"]
+"""separate: idle is `_idle_`'s; shared: idle is spread over those who ran; reserved: over those who reserved it."""
+
+LONGEST_NAME = 128
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Job:
+    """A job's identity: the same wherever and whenever it is seen."""
+
+    name: str
+    namespace: str = ""
+    """Empty outside Kubernetes."""
+
+
+IDLE = Job("_idle_")
+"""Powered, nobody's."""
+UNATTRIBUTED = Job("_unattributed_")
+"""Used, owner unknown."""
+OVERFLOW = Job("_overflow_")
+"""Beyond a limit."""
+RESERVED = frozenset({IDLE, UNATTRIBUTED, OVERFLOW})
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one job used of the machine in one interval."""
+
+    job: Job
+    cpu_seconds: float = 0.0
+    """CPU time in the interval."""
+    memory_bytes: float = 0.0
+    """Memory held at its end, shared pages counted once."""
+    cpus_reserved: float = 0.0
+    """CPUs kept for it (a cpuset), busy or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What the machine and its jobs did from `start` to `end` (monotonic seconds)."""
+
+    start: float
+    end: float
+    cpus: int
+    busy_seconds: float
+    """CPU time of everything together, known owner or not."""
+    memory_total: float
+    """Bytes installed, as the kernel sees them."""
+    memory_used: float
+    """Bytes that are not available to a new program."""
+    usages: tuple[Usage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobSlice:
+    """A job's share of one device's energy from `start` to `end` (monotonic seconds)."""
+
+    job: Job
+    device: Device
+    start: float
+    end: float
+    joules: Joules
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Something that runs and needs a job's name: a process, or a whole control group."""
+
+    cgroup: str
+    """Path in the hierarchy, `/` for the root."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Of a process, as it was started; empty for a group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job's name for a workload, and the rule that gave it."""
+
+    job: Job
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResolverHealth:
+    """Whether a resolver sees what it should; what it cannot see, and what would change that."""
+
+    resolver: str
+    success: bool
+    reason: str = ""
+    remedy: str = ""
+    seconds: float = 0.0
+    """How long its part of the last tick took."""
+
+
+class Resolver(Protocol):
+    """One way to name a workload."""
+
+    @property
+    def name(self) -> str:
+        """The value of the `resolver` label."""
+        ...
+
+    def claim(self, workload: Workload) -> Claim | None:
+        """The job of this workload, None if this resolver does not know it. Never raises."""
+        ...
+
+
+def clean_name(text: str) -> str:
+    """A job's name from free text: printable, at most 128 characters, never one of the reserved names.
+
+    Unprintable characters become `?`; a name that would pass for a reserved one loses its underscores.
+    """
+    name = "".join(c if c.isprintable() else "?" for c in text.strip())[:LONGEST_NAME].strip()
+    return name.strip("_") if Job(name) in RESERVED else name

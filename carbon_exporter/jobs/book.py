@@ -1,0 +1,96 @@
+"""The job book: which jobs are published, for how long, and how many at most.
+
+A job appears when it is first seen, stays for `linger` seconds after it was last seen, and is remembered for `retain`
+seconds, so that a job that comes back goes on where it was. Beyond the limit jobs are folded into `_overflow_`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from carbon_exporter.jobs.base import OVERFLOW, RESERVED, Activity, Job, Usage
+
+__all__ = ["JobBook"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """When a job was last seen (monotonic seconds), and whether it is published."""
+
+    seen: float
+    published: bool
+
+
+class JobBook:
+    """The jobs of one node. Not for use from several threads."""
+
+    def __init__(self, *, most: int, linger: float, retain: float) -> None:
+        """`most` jobs are published at a time; `linger` and `retain` are in seconds."""
+        self.most = most
+        self.linger = linger
+        self.retain = retain
+        self.folded_total = 0
+        """Jobs that were folded into `_overflow_`, each time one was."""
+        self._entries: dict[Job, _Entry] = {}
+        self._folded: frozenset[Job] = frozenset()
+
+    def admit(self, activity: Activity, rules: Mapping[Job, str]) -> Activity:
+        """Note the jobs that ran; those beyond the limit appear in the result as `_overflow_`.
+
+        Who is published already stays so; new ones come in order: marked ones (`CARBON_JOB`) first, then by CPU time.
+        """
+        self._retire(activity.end)
+        seen = {usage.job: usage.cpu_seconds for usage in activity.usages}
+        room = self.most - sum(entry.published and job not in seen for job, entry in self._entries.items())
+        ranked = sorted(seen, key=lambda job: (not self._is_published(job), rules.get(job) != "CARBON_JOB", -seen[job]))
+        admitted = frozenset(ranked[: max(0, room)])
+        for job in admitted:
+            self._entries[job] = _Entry(activity.end, published=True)
+        folded = frozenset(seen) - admitted
+        self.folded_total += len(folded - self._folded)
+        self._folded = folded
+        return replace(activity, usages=_fold(activity.usages, folded)) if folded else activity
+
+    def published(self) -> frozenset[Job]:
+        """Jobs that run or have run within `linger`."""
+        return frozenset(job for job, entry in self._entries.items() if entry.published)
+
+    def remembered(self) -> frozenset[Job]:
+        """Jobs whose totals are kept."""
+        return frozenset(self._entries)
+
+    def last_seen(self) -> dict[Job, float]:
+        """Monotonic seconds of the last sight of every remembered job."""
+        return {job: entry.seen for job, entry in self._entries.items()}
+
+    def restore(self, seen: Mapping[Job, float], folded_total: int, now: float) -> None:
+        """Go on from an earlier life: `seen` in monotonic seconds of this one (they may be negative)."""
+        self.folded_total = folded_total
+        self._entries = {job: _Entry(at, published=True) for job, at in seen.items() if job not in RESERVED}
+        self._retire(now)
+
+    def _is_published(self, job: Job) -> bool:
+        entry = self._entries.get(job)
+        return entry is not None and entry.published
+
+    def _retire(self, now: float) -> None:
+        """Hide jobs that have lingered, forget those that were retained."""
+        kept = {job: entry for job, entry in self._entries.items() if now - entry.seen <= self.retain}
+        self._entries = {
+            job: entry if now - entry.seen <= self.linger else replace(entry, published=False)
+            for job, entry in kept.items()
+        }
+
+
+def _fold(usages: Iterable[Usage], folded: frozenset[Job]) -> tuple[Usage, ...]:
+    """The same usages, those of folded jobs added up as `_overflow_`."""
+    kept = [usage for usage in usages if usage.job not in folded]
+    rest = [usage for usage in usages if usage.job in folded]
+    overflow = Usage(
+        OVERFLOW,
+        sum(usage.cpu_seconds for usage in rest),
+        sum(usage.memory_bytes for usage in rest),
+        sum(usage.cpus_reserved for usage in rest),
+    )
+    return (*kept, overflow)

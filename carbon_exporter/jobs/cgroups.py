@@ -1,0 +1,214 @@
+"""Control groups: which containers, systemd units and sessions there are, and the CPU time and memory of each.
+
+The kernel counts a group's CPU time itself, so that processes shorter than our interval are not lost. Names come from
+the path alone: the deepest part that is a container, a unit or a session names the group.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from carbon_exporter.jobs.base import Claim, Job, Workload, clean_name
+
+__all__ = [
+    "CgroupNames",
+    "CgroupTree",
+    "Hierarchy",
+    "container_name",
+    "find_hierarchy",
+    "is_owner",
+    "owner_path",
+    "unit_name",
+]
+
+_HEX = r"(?P<id>[0-9a-f]{64})"
+_CONTAINER = tuple(
+    (re.compile(pattern), runtime)
+    for pattern, runtime in (
+        (rf"^docker[-/]{_HEX}(?:\.scope)?$", "docker"),
+        (rf"^libpod-(?:payload-)?{_HEX}(?:\.scope)?$", "podman"),
+        (rf"^crio-{_HEX}(?:\.scope)?$", "crio"),
+        (rf"^cri-containerd[-:]{_HEX}(?:\.scope)?$", "containerd"),
+        (rf"^{_HEX}$", "container"),
+    )
+)
+_UNIT = re.compile(r"^[^/]+\.(?:service|scope)$")
+_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
+_SHORT_ID = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """Where the kernel keeps the groups' counters."""
+
+    version: int
+    cpu_root: Path
+    cpu_file: str
+    memory_root: Path
+    controller: str
+    """The line of /proc/PID/cgroup that holds paths below `cpu_root`."""
+
+
+def find_hierarchy(sysfs: Path) -> Hierarchy | None:
+    """The tree with CPU counters: version 2, also beside version 1 (hybrid), else version 1; None if there is none."""
+    root = sysfs / "fs/cgroup"
+    for unified in (root, root / "unified"):
+        if (unified / "cgroup.controllers").exists():
+            memory = unified if unified == root else root / "memory"
+            return Hierarchy(2, unified, "cpu.stat", memory, "")
+    for name in ("cpuacct", "cpu,cpuacct"):
+        if (root / name / "cpuacct.usage").exists():
+            return Hierarchy(1, root / name, "cpuacct.usage", root / "memory", "cpuacct")
+    return None
+
+
+def container_name(component: str) -> str | None:
+    """Runtime and short id of the container that one part of a path is, None if it is none."""
+    matches = ((runtime, pattern.match(component)) for pattern, runtime in _CONTAINER)
+    return next((f"{runtime}-{match['id'][:_SHORT_ID]}" for runtime, match in matches if match), None)
+
+
+def unit_name(component: str) -> str | None:
+    """The systemd service or scope that one part of a path is, unescaped; None if it is only a folder (a slice)."""
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), component) if _UNIT.match(component) else None
+
+
+def is_owner(component: str) -> bool:
+    """Whether this part of a path is a workload of its own."""
+    return bool(container_name(component) or unit_name(component))
+
+
+def owner_path(path: str) -> str | None:
+    """The deepest group at or above `path` that is a workload of its own, None if nobody owns it."""
+    parts = path.split("/")
+    for depth in range(len(parts), 0, -1):
+        if is_owner(parts[depth - 1]):
+            return "/".join(parts[:depth])
+    return None
+
+
+class CgroupNames:
+    """Resolver: the container, unit or session that a workload's group lies in."""
+
+    name = "cgroup"
+
+    def claim(self, workload: Workload) -> Claim | None:
+        """The deepest part of the group's path that is a workload of its own."""
+        component = (owner_path(workload.cgroup) or "").rpartition("/")[2]
+        container, unit = container_name(component), unit_name(component)
+        name = clean_name(container or unit or "")
+        return Claim(Job(name), "container" if container else "unit") if name else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A known directory: its link count tells whether sub-directories came or went."""
+
+    links: int
+    children: tuple[str, ...]
+
+
+class CgroupTree:
+    """Walks one hierarchy and reads the named groups' counters. Not for use from several threads."""
+
+    def __init__(self, hierarchy: Hierarchy) -> None:
+        """Nothing is read before `cpu_seconds`."""
+        self.hierarchy = hierarchy
+        self._folders: dict[str, _Folder] = {}
+        self._parse: Callable[[bytes], float] = _usage_v2 if hierarchy.version == 2 else _usage_v1  # noqa: PLR2004
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """CPU time since each workload's group was made, subgroups included, by path; without those that vanish."""
+        usage = {}
+        for path in self._walk():
+            if is_owner(path.rpartition("/")[2]):
+                try:
+                    usage[path] = self._parse(_read(f"{self.hierarchy.cpu_root}{path}/{self.hierarchy.cpu_file}"))
+                except (OSError, ValueError, IndexError):
+                    self._folders.pop(path.rpartition("/")[0], None)
+        return usage
+
+    def memory_bytes(self, path: str) -> float:
+        """Anonymous and shared memory of a group, in bytes; 0 where the kernel does not count it."""
+        try:
+            return _memory(_read(f"{self.hierarchy.memory_root}{path}/memory.stat"))
+        except (OSError, ValueError):
+            return 0.0
+
+    def cpus_reserved(self, path: str) -> float:
+        """How many CPUs a cpuset keeps for this very group; 0 if it may run anywhere."""
+        try:
+            return float(_count_cpus(_read(f"{self.hierarchy.cpu_root}{path}/cpuset.cpus")))
+        except (OSError, ValueError):
+            return 0.0
+
+    def _walk(self) -> Iterator[str]:
+        """Every group's path below the root, parents first. A folder is listed again only when its link count moved."""
+        pending, seen = [""], set()
+        while pending:
+            path = pending.pop()
+            children = self._children(path)
+            if children is None:
+                continue
+            seen.add(path)
+            for child in children:
+                pending.append(f"{path}/{child}")
+                yield f"{path}/{child}"
+        for stale in self._folders.keys() - seen:
+            del self._folders[stale]
+
+    def _children(self, path: str) -> tuple[str, ...] | None:
+        folder = f"{self.hierarchy.cpu_root}{path}"
+        try:
+            links = os.stat(folder).st_nlink
+            known = self._folders.get(path)
+            if known is None or known.links != links:
+                with os.scandir(folder) as entries:
+                    children = tuple(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+                known = self._folders[path] = _Folder(links, children)
+        except OSError:
+            return None
+        return known.children
+
+
+def _read(path: str) -> bytes:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(handle, 16384)
+    finally:
+        os.close(handle)
+
+
+def _usage_v2(text: bytes) -> float:
+    """cpu.stat: `usage_usec` stands first, in microseconds."""
+    for line in text.split(b"\n"):
+        if line.startswith(b"usage_usec "):
+            return int(line[11:]) / 1e6
+    raise ValueError("no usage_usec")
+
+
+def _usage_v1(text: bytes) -> float:
+    """cpuacct.usage: nanoseconds."""
+    return int(text) / 1e9
+
+
+def _memory(text: bytes) -> float:
+    """memory.stat: `anon` and `shmem` on version 2, `total_rss` and `total_shmem` (with descendants) on version 1."""
+    fields = dict(line.split(b" ", 1) for line in text.split(b"\n") if b" " in line)
+    if b"anon" in fields:
+        return float(int(fields[b"anon"]) + int(fields.get(b"shmem", 0)))
+    return float(int(fields.get(b"total_rss", 0)) + int(fields.get(b"total_shmem", 0)))
+
+
+def _count_cpus(text: bytes) -> int:
+    """A kernel list such as `0-3,8`: how many numbers it holds."""
+    count = 0
+    for part in text.strip().split(b","):
+        if part:
+            first, dash, last = part.partition(b"-")
+            count += int(last) - int(first) + 1 if dash else 1
+    return max(0, count)

@@ -1,0 +1,143 @@
+"""Marked processes: those that were started for a job (`CARBON_JOB`), and what runs below them.
+
+The environment is read once per process and program; a child without the mark has its parent's. Their memory counts
+shared pages once: by the kernel's proportional size where it may be read (at most once a minute: it walks the page
+tables), else a child counts for what it holds beyond its parent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from carbon_exporter.jobs.base import Claim, Workload
+from carbon_exporter.jobs.cgroups import owner_path
+from carbon_exporter.jobs.environment import VARIABLE, EnvironmentNames
+from carbon_exporter.jobs.processes import Process
+from carbon_exporter.jobs.procfs import parse_cgroup, parse_environ, parse_pss
+
+__all__ = ["Mark", "MarkedProcesses"]
+
+PSS_PERIOD_SECONDS = 60.0
+PSS_READS_PER_TICK = 20
+_LONGEST_ENVIRONMENT = 2 * 1024 * 1024
+_KTHREADD = 2
+
+
+@dataclass(slots=True)
+class Mark:
+    """What is known of one process since it was first met."""
+
+    claim: Claim | None
+    group: str | None = None
+    """The path of the container, unit or session it runs in, whose counter holds its use too."""
+    pss_ratio: float | None = None
+    """Proportional over resident size, as last read; None if it was not or may not be."""
+    pss_at: float = float("-inf")
+
+
+class MarkedProcesses:
+    """Remembers processes from scan to scan. Not for use from several threads."""
+
+    def __init__(self, procfs: Path, controller: str, page_bytes: int) -> None:
+        """`controller` is the line of /proc/PID/cgroup whose path counts; `page_bytes` the size of a page."""
+        self._procfs = procfs
+        self._controller = controller
+        self._page_bytes = page_bytes
+        self._names = EnvironmentNames()
+        self._marks: dict[tuple[int, int], Mark] = {}
+        self.unreadable = 0
+        """Living processes whose environment may not be read by this user."""
+        self._unreadable: set[tuple[int, int]] = set()
+
+    def update(self, processes: Sequence[Process]) -> list[tuple[Process, Mark, Claim]]:
+        """Meet the new ones, forget those that ended; returns those that belong to a job."""
+        by_pid = {process.pid: process for process in processes}
+        marks: dict[tuple[int, int], Mark] = {}
+        for process in processes:
+            self._mark_of(process, by_pid, marks)
+        self._marks = marks
+        self._unreadable &= marks.keys()
+        self.unreadable = len(self._unreadable)
+        marked = ((process, marks[process.key]) for process in processes)
+        return [(process, mark, mark.claim) for process, mark in marked if mark.claim is not None]
+
+    def memory_bytes(self, members: Sequence[tuple[Process, Mark]], now: float) -> dict[int, float]:
+        """Bytes by pid of the processes of one job, pages that they share counted once."""
+        resident = {process.pid: float(process.stat.resident_pages * self._page_bytes) for process, _ in members}
+        if len(members) == 1:
+            return resident
+        reads = 0
+        for process, mark in members:
+            if now - mark.pss_at >= PSS_PERIOD_SECONDS and reads < PSS_READS_PER_TICK:
+                mark.pss_ratio, mark.pss_at, reads = self._pss_ratio(process.pid, resident[process.pid]), now, reads + 1
+        return {process.pid: _once(process, mark, resident) for process, mark in members}
+
+    def _mark_of(self, process: Process, by_pid: Mapping[int, Process], marks: dict[tuple[int, int], Mark]) -> Mark:
+        """The process's mark, known or made now; its ancestors' first, so that it can inherit."""
+        line = [process]
+        while (parent := by_pid.get(line[-1].stat.parent)) and parent.key not in marks and parent not in line:
+            line.append(parent)
+        for one in reversed(line):
+            if one.key not in marks:
+                known = self._marks.get(one.key)
+                above = by_pid.get(one.stat.parent)
+                inherited = marks.get(above.key) if above else None
+                marks[one.key] = known if known and not one.new else self._meet(one, inherited)
+        return marks[process.key]
+
+    def _meet(self, process: Process, parent: Mark | None) -> Mark:
+        if _KTHREADD in {process.pid, process.stat.parent}:
+            return Mark(None)
+        claim = self._names.claim(Workload("/", self._environment(process)))
+        claim = claim or (parent.claim if parent else None)
+        return Mark(claim, self._group(process.pid) if claim else None)
+
+    def _environment(self, process: Process) -> dict[str, str]:
+        try:
+            text = _read(self._procfs / str(process.pid) / "environ", _LONGEST_ENVIRONMENT)
+        except PermissionError:
+            self._unreadable.add(process.key)
+            return {}
+        except OSError:
+            return {}
+        self._unreadable.discard(process.key)
+        return parse_environ(text) if VARIABLE.encode() in text else {}
+
+    def _group(self, pid: int) -> str | None:
+        try:
+            paths = parse_cgroup(_read(self._procfs / str(pid) / "cgroup", 65536))
+        except OSError:
+            return None
+        path = paths.get(self._controller)
+        return owner_path(path) if path else None
+
+    def _pss_ratio(self, pid: int, resident: float) -> float | None:
+        try:
+            pss = parse_pss(_read(self._procfs / str(pid) / "smaps_rollup", 8192))
+        except (OSError, ValueError):
+            return None
+        return min(1.0, pss / resident) if resident > 0 else None
+
+
+def _once(process: Process, mark: Mark, resident: Mapping[int, float]) -> float:
+    """A process's share of its job's memory, in bytes."""
+    mine = resident[process.pid]
+    if mark.pss_ratio is not None:
+        return mine * mark.pss_ratio
+    return max(0.0, mine - resident.get(process.stat.parent, 0.0))
+
+
+def _read(path: Path, most: int) -> bytes:
+    """Up to `most` bytes of a file of /proc."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        chunks = []
+        while most > 0 and (chunk := os.read(handle, min(most, 131072))):
+            chunks.append(chunk)
+            most -= len(chunk)
+        return b"".join(chunks)
+    finally:
+        os.close(handle)

@@ -1,0 +1,113 @@
+"""The process table: which processes there are, and the CPU time each has used since the last look.
+
+A process's own time misses its short-lived children, and the time of its waited-for children holds again what was
+already counted while they lived. `scan` reports time that was not reported before: own time, plus waited-for time less
+what was already reported of those who were waited for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from carbon_exporter.jobs.procfs import ProcessStat, parse_process_stat
+
+__all__ = ["Process", "ProcessTable", "fresh_ticks"]
+
+PidAndStart = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One living process, as `scan` found it."""
+
+    pid: int
+    stat: ProcessStat
+    new: bool
+    """Not there at the last scan, or another program since (exec)."""
+    ticks: int
+    """CPU time, in clock ticks, that no earlier scan reported; 0 at the first scan of all."""
+
+    @property
+    def key(self) -> PidAndStart:
+        """What names this process for ever."""
+        return (self.pid, self.stat.started)
+
+
+class ProcessTable:
+    """Scans one /proc. Not for use from several threads."""
+
+    def __init__(self, procfs: Path) -> None:
+        """`procfs` is where the host's processes are: `/proc`, or a mount of the host's in a container."""
+        self._procfs = procfs
+        self._last: dict[int, ProcessStat] | None = None
+
+    def scan(self) -> list[Process]:
+        """All processes now. A process that ends meanwhile is left out. Raises `OSError` if /proc cannot be listed."""
+        before, now = self._last, self._read_all()
+        self._last = now
+        if before is None:
+            return [Process(pid, stat, True, 0) for pid, stat in now.items()]
+        gone = [(pid, stat) for pid, stat in before.items() if not _same(now.get(pid), stat)]
+        reported = _reported_of_children(gone, before, now) if gone else {}
+        processes = []
+        for pid, stat in now.items():
+            old = before.get(pid)
+            old = old if _same(old, stat) else None
+            new = old is None or old.comm != stat.comm
+            processes.append(Process(pid, stat, new, fresh_ticks(old, stat, reported.get(pid, 0))))
+        return processes
+
+    def _read_all(self) -> dict[int, ProcessStat]:
+        table = {}
+        root = os.open(self._procfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in os.listdir(root):
+                if name.isdigit():
+                    stat = _read_stat(name, root)
+                    if stat is not None:
+                        table[int(name)] = stat
+        finally:
+            os.close(root)
+        return table
+
+
+def fresh_ticks(old: ProcessStat | None, now: ProcessStat, reported_of_children: int) -> int:
+    """CPU time since `old` (None: since its start), without what was reported of children it waited for meanwhile."""
+    if old is None:
+        return now.own + now.waited
+    own = max(0, now.own - old.own)
+    waited = max(0, now.waited - old.waited - reported_of_children)
+    return own + waited
+
+
+def _same(one: ProcessStat | None, other: ProcessStat) -> bool:
+    """Whether two looks at a pid saw the same process."""
+    return one is not None and one.started == other.started
+
+
+def _reported_of_children(
+    gone: Iterable[tuple[int, ProcessStat]], before: dict[int, ProcessStat], now: dict[int, ProcessStat]
+) -> dict[int, int]:
+    """For each living process: ticks already reported of descendants that have ended since, and came to it by wait."""
+    reported: dict[int, int] = {}
+    for _, stat in gone:
+        parent, seen = stat.parent, 0
+        while (old := before.get(parent)) is not None and not _same(now.get(parent), old) and seen < len(before):
+            parent, seen = old.parent, seen + 1
+        reported[parent] = reported.get(parent, 0) + stat.own + stat.waited
+    return reported
+
+
+def _read_stat(pid: str, root: int) -> ProcessStat | None:
+    """One process's stat, None if it has just ended (or, with hidepid, may not be seen)."""
+    try:
+        handle = os.open(pid + "/stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
+        try:
+            return parse_process_stat(os.read(handle, 4096))
+        finally:
+            os.close(handle)
+    except (OSError, ValueError):
+        return None

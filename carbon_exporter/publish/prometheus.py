@@ -1,0 +1,173 @@
+"""Prometheus exposition: a snapshot rendered once to bytes, as text 0.0.4 and OpenMetrics 1.0.0.
+
+Sample lines are the same in both formats, so they are rendered once; only headers differ. What is constant of a
+series (its name and escaped labels) is kept from tick to tick. A page that was asked for lately is made, and
+compressed, before the snapshot is swapped in, so that a scrape only writes bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections.abc import Collection, Iterable
+from typing import Literal
+
+from carbon_exporter.publish.catalogue import CATALOGUE, JobLabel, LabelValues, Metric, label_names
+from carbon_exporter.snapshot import Snapshot
+
+__all__ = ["CONTENT_TYPES", "Exposition", "Format", "Renderer", "accepts_gzip", "negotiate"]
+
+Format = Literal["text", "openmetrics"]
+
+CONTENT_TYPES: dict[Format, str] = {
+    "text": "text/plain; version=0.0.4; charset=utf-8",
+    "openmetrics": "application/openmetrics-text; version=1.0.0; charset=utf-8",
+}
+
+_GZIP_LEVEL = 1
+"""Ten times faster than 9, for a page a third larger."""
+
+
+class Exposition:
+    """One snapshot's pages. Made by the sampling thread, read by the server's."""
+
+    def __init__(
+        self, metrics: tuple[Metric, ...], headers: dict[Format, tuple[bytes, ...]], blocks: list[bytes]
+    ) -> None:
+        """`blocks` are the sample lines of each metric, `headers` what stands before them in each format."""
+        self._metrics = metrics
+        self._headers = headers
+        self._blocks = blocks
+        self._pages: dict[tuple[Format, bool], bytes] = {}
+
+    def page(self, form: Format, *, compressed: bool) -> bytes:
+        """The whole page; made at the first call for it, then kept."""
+        known = self._pages.get((form, compressed))
+        if known is None:
+            known = (
+                gzip.compress(self.page(form, compressed=False), _GZIP_LEVEL, mtime=0)
+                if compressed
+                else self._join(form)
+            )
+            self._pages[form, compressed] = known
+        return known
+
+    def part(self, form: Format, names: Collection[str], *, compressed: bool) -> bytes:
+        """Only the metrics or families of these names, as `name[]` asks for them."""
+        page = self._join(form, [metric.name in names or metric.family in names for metric in self._metrics])
+        return gzip.compress(page, _GZIP_LEVEL, mtime=0) if compressed else page
+
+    def _join(self, form: Format, chosen: Iterable[bool] | None = None) -> bytes:
+        wanted = [True] * len(self._metrics) if chosen is None else chosen
+        triples = zip(self._headers[form], self._blocks, wanted, strict=True)
+        pages = [part for header, block, want in triples if want and block for part in (header, block)]
+        return b"".join([*pages, b"# EOF\n"] if form == "openmetrics" else pages)
+
+
+class Renderer:
+    """Renders snapshots. `render` is for one thread; `note_demand` for any."""
+
+    def __init__(self, job_label: JobLabel = "job_name", metrics: tuple[Metric, ...] = CATALOGUE) -> None:
+        """`job_label` spells the job's label."""
+        self._metrics = metrics
+        self._labels = tuple(label_names(metric, job_label) for metric in metrics)
+        self._prefixes: tuple[dict[LabelValues, str], ...] = tuple({} for _ in metrics)
+        self._headers: dict[Format, tuple[bytes, ...]] = {
+            "text": tuple(_text_header(metric) for metric in metrics),
+            "openmetrics": tuple(_openmetrics_header(metric) for metric in metrics),
+        }
+        self._demand: dict[tuple[Format, bool], int] = {}
+        self._renders = 0
+
+    def note_demand(self, form: Format, *, compressed: bool) -> None:
+        """Someone asked for this page: have it ready from now on."""
+        self._demand[form, compressed] = self._renders
+
+    def render(self, snapshot: Snapshot) -> Exposition:
+        """All metrics of a snapshot, with the pages that were asked for in the last hundred ticks made beforehand."""
+        self._renders += 1
+        blocks = [self._block(index, snapshot) for index in range(len(self._metrics))]
+        exposition = Exposition(self._metrics, self._headers, blocks)
+        for (form, compressed), when in tuple(self._demand.items()):
+            if self._renders - when <= _DEMAND_TICKS:
+                exposition.page(form, compressed=compressed)
+        return exposition
+
+    def _block(self, index: int, snapshot: Snapshot) -> bytes:
+        """The sample lines of one metric; prefixes of series that are gone are dropped once they outnumber the rest."""
+        metric, prefixes = self._metrics[index], self._prefixes[index]
+        lines, count = [], 0
+        for values, value in metric.samples(snapshot):
+            prefix = prefixes.get(values)
+            if prefix is None:
+                prefix = prefixes[values] = _prefix(metric.name, self._labels[index], values)
+            lines.append(f"{prefix}{value!r}\n" if math.isfinite(value) else f"{prefix}{_special(value)}\n")
+            count += 1
+        if len(prefixes) > 2 * count + 16:
+            prefixes.clear()
+        return "".join(lines).encode()
+
+
+_DEMAND_TICKS = 100
+
+
+def negotiate(accept: str) -> Format:
+    """The format that an Accept header prefers; text where it says nothing of ours."""
+    best: Format = "text"
+    best_quality = 0.0
+    for choice in accept.split(","):
+        media, *parameters = (part.strip().lower() for part in choice.split(";"))
+        form: Format | None = {"application/openmetrics-text": "openmetrics", "text/plain": "text"}.get(media)  # type: ignore[assignment]
+        quality = _quality(parameters)
+        if form is not None and quality > best_quality:
+            best, best_quality = form, quality
+    return best
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether an Accept-Encoding header allows gzip."""
+    for choice in accept_encoding.split(","):
+        coding, *parameters = (part.strip().lower() for part in choice.split(";"))
+        if coding in {"gzip", "*"}:
+            return _quality(parameters) > 0
+    return False
+
+
+def _quality(parameters: Iterable[str]) -> float:
+    """The q of a header's choice: 1 if it is not given, 0 if it is nonsense."""
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def _prefix(name: str, labels: tuple[str, ...], values: LabelValues) -> str:
+    """`name{label="value",…} `, without labels whose value is empty."""
+    pairs = [f'{label}="{_escape(value)}"' for label, value in zip(labels, values, strict=True) if value]
+    return f"{name}{{{','.join(pairs)}}} " if pairs else f"{name} "
+
+
+def _escape(value: str) -> str:
+    """A label's value as both formats want it; lone surrogates, which are no characters, become `?`."""
+    clean = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    return clean.encode("utf-8", "replace").decode("utf-8")
+
+
+def _special(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    return "+Inf" if value > 0 else "-Inf"
+
+
+def _text_header(metric: Metric) -> bytes:
+    text = metric.help.replace("\\", r"\\").replace("\n", r"\n")
+    return f"# HELP {metric.name} {text}\n# TYPE {metric.name} {metric.type}\n".encode()
+
+
+def _openmetrics_header(metric: Metric) -> bytes:
+    unit = f"# UNIT {metric.family} {metric.unit}\n" if metric.unit else ""
+    return f"# HELP {metric.family} {_escape(metric.help)}\n# TYPE {metric.family} {metric.type}\n{unit}".encode()

@@ -1,0 +1,177 @@
+"""The service: builds the rooms from the settings, runs the sampling loop, starts and stops.
+
+service = Service(settings, os.environ)
+service.start()      # address bound, totals restored, first sample taken
+service.run()        # samples until stop() is called
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+
+from carbon_exporter.carbon.grid import Grid, locate_grid
+from carbon_exporter.config import RELOADABLE, Settings, settings_table
+from carbon_exporter.errors import CarbonExporterError
+from carbon_exporter.publish.http import Address, Server
+from carbon_exporter.publish.prometheus import Renderer
+from carbon_exporter.publish.web import Published, Web
+from carbon_exporter.sensors.base import Host, Sensor
+from carbon_exporter.sensors.registry import Finding, discover
+from carbon_exporter.sensors.replay import Replay
+from carbon_exporter.sensors.worker import SensorWorker
+from carbon_exporter.service.keeper import Keeper, storage_directory
+from carbon_exporter.service.pipeline import Pipeline
+from carbon_exporter.snapshot import Snapshot
+
+__all__ = ["Service", "find_sensors", "parse_address"]
+
+_log = logging.getLogger(__name__)
+_FIRST_INTERVAL_SECONDS = 1.0
+"""The second sample comes early, so that there is power to show soon after the start."""
+
+
+class Service:
+    """One exporter. `start`, then `run` on the main thread; `stop` and `reload` from anywhere."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str], host: Host | None = None) -> None:
+        """Finds the grid and the sensors. Raises `ConfigError` or `IntensityError` for settings that cannot be."""
+        self.settings = settings
+        self._environ = dict(environ)
+        self.host = host or Host(settings.procfs, settings.sysfs)
+        self.grid = _grid(settings, self._environ)
+        sensors, self.findings = find_sensors(settings, self.host)
+        self._workers = [SensorWorker(sensor) for sensor in sensors]
+        self._renderer = Renderer(settings.job_label)
+        self._published: Published | None = None
+        self._server = Server(
+            parse_address(settings.listen), Web(lambda: self._published, self._renderer, _node()).answer
+        )
+        self._keeper = Keeper(storage_directory(settings.storage, self._environ))
+        self._pipeline: Pipeline | None = None
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._reload: Callable[[], Settings] | None = None
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The newest snapshot, None before the first sample."""
+        return self._published.snapshot if self._published else None
+
+    @property
+    def address(self) -> Address:
+        """Where it listens; the real port once started."""
+        return self._server.address
+
+    def start(self) -> None:
+        """Bind the address, restore the totals, take the first sample. Raises `ListenError`."""
+        self._server.start()
+        self._pipeline = Pipeline(
+            self.settings,
+            host=self.host,
+            grid=self.grid,
+            keeper=self._keeper,
+            workers=self._workers,
+            findings=self.findings,
+        )
+        for warning in self.grid.warnings:
+            _log.warning("grid: %s", warning)
+        for finding in self.findings:
+            if finding.state in {"denied", "failed"}:
+                _log.warning("sensor %s is %s: %s; %s", finding.sensor, finding.state, finding.reason, finding.remedy)
+        self._sample()
+        _log.info("listening on %s, sampling every %g s", self.address, self.settings.interval)
+
+    def run(self) -> None:
+        """Sample until stopped. A tick that fails is logged, and the next one tried."""
+        clock = self.host.clock
+        due = clock() + min(_FIRST_INTERVAL_SECONDS, self.settings.interval)
+        while not self._stopping.is_set():
+            if self._wake.wait(max(0.0, due - clock())):
+                self._wake.clear()
+                self._reload_now()
+                continue
+            self._sample()
+            due = max(due + self.settings.interval, clock())
+        self._sample()
+        self.close()
+
+    def stop(self) -> None:
+        """Ask `run` to take a last sample and return. Safe in a signal handler."""
+        self._stopping.set()
+        self._wake.set()
+
+    def reload(self, load: Callable[[], Settings]) -> None:
+        """Ask `run` to apply what `load` gives. Safe in a signal handler."""
+        self._reload = load
+        self._wake.set()
+
+    def close(self) -> None:
+        """Stop serving and give everything back."""
+        self._server.stop()
+        for worker in self._workers:
+            worker.close()
+        self._keeper.close()
+
+    def _sample(self) -> None:
+        if self._pipeline is None:
+            raise RuntimeError("start() comes before run()")
+        try:
+            snapshot = self._pipeline.tick()
+            snapshot = dataclasses.replace(
+                snapshot, http_connections=self._server.connections, http_refused=self._server.refused
+            )
+            self._published = Published(snapshot, self._renderer.render(snapshot))
+        except Exception:  # noqa: BLE001 - one bad tick must not end the exporter; the log has the traceback
+            _log.exception("a sample failed; the last one stays published")
+
+    def _reload_now(self) -> None:
+        """Apply reloaded settings; bad ones are logged and change nothing."""
+        load, self._reload = self._reload, None
+        if load is None or self._pipeline is None:
+            return
+        try:
+            wanted = load()
+            changed = {field: getattr(wanted, field) for field in RELOADABLE}
+            settings = dataclasses.replace(self.settings, **changed)
+            grid = _grid(settings, self._environ)
+        except CarbonExporterError as error:
+            _log.error("settings not reloaded, the old ones stay in force: %s", error)
+            return
+        for field, setting in settings_table().items():
+            if field not in RELOADABLE and getattr(wanted, field) != getattr(self.settings, field):
+                _log.warning("%s changed; it takes effect after a restart", setting.key)
+        self.settings, self.grid = settings, grid
+        self._pipeline.apply(settings, grid)
+        logging.getLogger("carbon_exporter").setLevel(settings.log_level.upper())
+        _log.info("settings reloaded")
+
+
+def find_sensors(settings: Settings, host: Host) -> tuple[tuple[Sensor, ...], tuple[Finding, ...]]:
+    """The sensors to use: this machine's, or a recording alone where one is set. Raises `ConfigError` for a bad one."""
+    if settings.replay is None:
+        return discover(host)
+    replay = Replay(settings.replay, host.clock)
+    finding = Finding(
+        replay.name, "active", replay.devices, None, f"plays {settings.replay}: not this machine's readings", ""
+    )
+    return (replay,), (finding,)
+
+
+def parse_address(text: str) -> Address:
+    """An address from `HOST:PORT`, `:PORT` or `unix:/PATH`, as `config` has checked it."""
+    if text.startswith("unix:"):
+        return Address(path=text.removeprefix("unix:"))
+    host, _, port = text.rpartition(":")
+    return Address(host.strip("[]"), int(port))
+
+
+def _grid(settings: Settings, environ: Mapping[str, str]) -> Grid:
+    return locate_grid(settings.region, settings.scope, settings.pue, environ)
+
+
+def _node() -> str:
+    return os.uname().nodename

@@ -1,0 +1,88 @@
+"""The keeper of the state file: opens it at the start, writes it each tick, and says what is wrong with it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from carbon_exporter.energy.store import Store, default_directory
+from carbon_exporter.errors import StoreError
+from carbon_exporter.service.state import State, decode
+from carbon_exporter.snapshot import StoreHealth
+
+__all__ = ["Keeper", "storage_directory"]
+
+_log = logging.getLogger(__name__)
+_LOCK_PATIENCE_SECONDS = 1.0
+"""How long a predecessor that is just stopping is waited for."""
+
+
+class Keeper:
+    """Durable totals with the errors turned into health: whatever happens to the file, counting goes on."""
+
+    def __init__(self, directory: Path | None) -> None:
+        """`directory` is None where durable totals are turned off, or have no place."""
+        self._store = Store(directory) if directory else None
+        path = str(directory) if directory else ""
+        self.health = StoreHealth(path, "ok" if directory else "off")
+
+    def load(self) -> State | None:
+        """The last state, None if there is none or it cannot be believed (then the log and `health` say why)."""
+        if self._store is None:
+            return None
+        try:
+            body = self._open(self._store)
+            return None if body is None else self._decode(self._store, body)
+        except StoreError as error:
+            _log.error("totals: %s", error)
+            is_open = self._store.is_open
+            self.health = StoreHealth(
+                self.health.path, "ok" if is_open else "failing", None, error.reason, error.remedy
+            )
+            return None
+
+    def save(self, body: bytes) -> None:
+        """Write and sync. A failure is logged when it begins and when it ends."""
+        if self._store is None or not self._store.is_open:
+            return
+        path, was_failing = self.health.path, self.health.state == "failing"
+        try:
+            self._store.save(body)
+        except StoreError as error:
+            if not was_failing:
+                _log.error("totals: %s; counting goes on in memory", error)
+            self.health = StoreHealth(path, "failing", self.health.last_write, error.reason, error.remedy)
+            return
+        if was_failing:
+            _log.info("totals: written to %s again", path)
+        kept = ("", "") if was_failing else (self.health.reason, self.health.remedy)
+        self.health = StoreHealth(path, "ok", time.time(), *kept)
+
+    def close(self) -> None:
+        """Give the lock back."""
+        if self._store is not None:
+            self._store.close()
+
+    @staticmethod
+    def _open(store: Store) -> bytes | None:
+        until = time.monotonic() + _LOCK_PATIENCE_SECONDS
+        while True:
+            try:
+                return store.open()
+            except StoreError as error:
+                if not isinstance(error.__context__, BlockingIOError) or time.monotonic() >= until:
+                    raise
+            time.sleep(0.05)
+
+    @staticmethod
+    def _decode(store: Store, body: bytes) -> State:
+        try:
+            return decode(body)
+        except ValueError as error:
+            raise store.set_aside(str(error)) from error
+
+
+def storage_directory(setting: Path | str | None, environ: dict[str, str]) -> Path | None:
+    """The directory that the setting storage.path means; `auto` looks for one."""
+    return default_directory(environ) if setting == "auto" else None if setting is None else Path(setting)

@@ -1,0 +1,102 @@
+"""The snapshot: one frozen picture of devices, jobs, grid and health, which every publisher reads.
+
+The sampling loop makes a new one each tick and swaps it by one assignment; nobody ever changes one. Totals here are the
+ones that the state file already holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from carbon_exporter.carbon.account import DeviceKey, JobKey, JobTotal
+from carbon_exporter.carbon.grid import Grid
+from carbon_exporter.jobs.base import Job, ResolverHealth
+from carbon_exporter.sensors.base import Device, Quality
+from carbon_exporter.units import Grams, Joules, Watts
+
+__all__ = ["DeviceState", "SensorHealth", "Snapshot", "StoreHealth", "Today"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """A device that has a meter now."""
+
+    device: Device
+    quality: Quality | None
+    """How its last energy was got; None before there was any."""
+    power: Watts | None
+    """Mean over its last interval; None if it gave no news lately."""
+    gap_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SensorHealth:
+    """A sensor that was looked for."""
+
+    sensor: str
+    state: Literal["active", "covered", "missing", "denied", "failed"]
+    devices: tuple[str, ...] = ()
+    quality: Quality | None = None
+    reason: str = ""
+    remedy: str = ""
+    seconds: float = 0.0
+    """How long its last reading took."""
+    last_sample: float | None = None
+    """Unix seconds of its last good reading."""
+    errors: Mapping[str, int] = field(default_factory=dict)
+    """Failed readings by reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreHealth:
+    """Whether totals survive a restart."""
+
+    path: str
+    state: Literal["ok", "off", "failing"]
+    last_write: float | None = None
+    """Unix seconds."""
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Today:
+    """Since local midnight, restarts included."""
+
+    date: str
+    """ISO 8601."""
+    joules: Joules
+    grams: Grams
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that is published."""
+
+    at: float
+    """Unix seconds of the sample."""
+    started: float
+    """Unix seconds at which this process began."""
+    interval: float
+    """Seconds between samples."""
+    samples: int
+    """Ticks since the start."""
+    grid: Grid
+    store: StoreHealth
+    today: Today
+    devices: tuple[DeviceState, ...] = ()
+    device_totals: Mapping[DeviceKey, Joules] = field(default_factory=dict)
+    job_totals: Mapping[JobKey, JobTotal] = field(default_factory=dict)
+    """Of published jobs and reserved names."""
+    job_power: Mapping[JobKey, Watts] = field(default_factory=dict)
+    """Mean over the last interval, of those that have a share in it."""
+    running: Mapping[Job, str] = field(default_factory=dict)
+    """Jobs that run now, and the rule that named each."""
+    jobs_folded: int = 0
+    sensors: tuple[SensorHealth, ...] = ()
+    resolvers: tuple[ResolverHealth, ...] = ()
+    http_connections: int = 0
+    http_refused: Mapping[str, int] = field(default_factory=dict)
+    """Requests and connections that the server turned away, by reason."""
