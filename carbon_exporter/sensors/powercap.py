@@ -15,7 +15,7 @@ from pathlib import Path
 __all__ = ["Meter", "Zone", "find_zones", "meters", "read_count"]
 
 ENTRY = re.compile(r"(intel-rapl(?:-mmio)?):([^:]+)(?::([^:]+))?")
-PACKAGE = re.compile(r"package-(\d+)(?:-die-(\d+))?", re.ASCII)
+PACKAGE = re.compile(r"package-(\d{1,4})(?:-die-(\d{1,4}))?", re.ASCII)
 MOST_BYTES = 64
 """Enough for a 64-bit number and its newline; the sysfs file never says more."""
 MOST_DIGITS = 20

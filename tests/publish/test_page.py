@@ -229,7 +229,8 @@ def test_devices_say_in_words_how_they_are_known(desktop: Chrome) -> None:
 def test_what_is_broken_comes_with_its_remedy_and_a_button_that_copies_it(desktop: Chrome) -> None:
     with served() as stage:
         visit(desktop, stage)
-        desktop.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite"]})
+        rights = {"origin": stage.url, "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+        desktop.execute_cdp_cmd("Browser.grantPermissions", rights)
         desktop.find_element(By.CSS_SELECTOR, "#health .bad button").click()
         until(desktop, lambda: text(desktop, "#health .bad button") == "Copied")
         copied = desktop.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
@@ -258,11 +259,8 @@ def test_an_exporter_that_stops_is_said_in_words_and_one_that_returns_is_live(de
         visit(desktop, stage)
         port = stage.server_port
     until(desktop, lambda: state_of(desktop) == "stale")
-    assert re.match(
-        r"The exporter has not answered since \d\d:\d\d:\d\d: it cannot be reached\.\s"
-        r"These are the last numbers it sent\.",
-        text(desktop, "#trouble"),
-    )
+    why = r"The exporter has not answered since \d\d:\d\d:\d\d: it cannot be reached\.\sThese are the last numbers"
+    assert re.match(why, text(desktop, "#trouble"))
     assert text(desktop, "#power") == "12.3 W"
     assert desktop.title.startswith("Stale")
     with served(port=port):
@@ -290,7 +288,7 @@ def test_a_wrong_answer_is_said_in_words_and_asked_for_less_and_less_often(
         stage.asked.clear()
         until(desktop, lambda: len(stage.asked) >= 3)
     first, second, third = stage.asked[:3]
-    assert third - second > 1.5 * (second - first)
+    assert third - second > 1.2 * (second - first)
 
 
 def test_an_exporter_that_answers_but_no_longer_samples_is_stale(desktop: Chrome) -> None:
@@ -362,16 +360,15 @@ def test_the_tab_key_reaches_every_table_visibly_and_is_never_trapped(
     screen: str, request: pytest.FixtureRequest
 ) -> None:
     driver: Chrome = request.getfixturevalue(screen)
-    where = "const e = document.activeElement; return [e.getAttribute('aria-labelledby') || e.textContent.trim(), "
-    where += "e.localName, getComputedStyle(e).outlineStyle]"
+    focus = "const e = document.activeElement; return [e.getAttribute('aria-labelledby') || e.textContent.trim(), "
+    where = f"{focus} e.localName, getComputedStyle(e).outlineStyle]"
     with served() as stage:
         visit(driver, stage)
         stops: list[list[str]] = []
         while not stops or (stops[-1][1] != "body" and len(stops) < 20):
             ActionChains(driver).send_keys(Keys.TAB).perform()
             stops.append(driver.execute_script(where))
-    tables = ["jobs-title", "devices-title", "health-title"]
-    links = ["Metrics for Prometheus", "This page as JSON"]
+    tables, links = ["jobs-title", "devices-title", "health-title"], ["Metrics for Prometheus", "This page as JSON"]
     assert [name for name, *_ in stops[:-1]] == ["Skip to the numbers", *tables, "Copy", *links]
     assert {outline for *_, outline in stops[:-1]} == {"solid"}
 

@@ -83,11 +83,8 @@ def test_devices_are_as_recorded_and_their_sensor_is_replay(tmp_path: Path) -> N
     )
 
 
-NAMES = ("cpu0", "dram0", "gpu0")
-DEVICES = tuple(
-    Device(name, kind, "rapl", "V", "M", "U", Joules(1e5), Watts(400.0), "a file")
-    for name, kind in zip(NAMES, ("cpu", "dram", "gpu"), strict=True)
-)
+KINDS: tuple[Kind, ...] = ("cpu", "dram", "gpu")
+DEVICES = tuple(Device(f"{kind}0", kind, "rapl", "V", "M", "U", Joules(1e5), Watts(400.0), "a file") for kind in KINDS)
 amounts = st.floats(0, 1e12)
 values = st.one_of(
     st.none(),
@@ -159,8 +156,9 @@ def test_a_model_can_be_recorded_as_it_runs(tmp_path: Path) -> None:
     replay.read()
     clock.now = 5.0
     processor, memory = replay.read().readings
-    assert (processor.power, processor.since, processor.quality) == (pytest.approx(205 * 0.75), 0.0, Quality.MODELLED)
-    assert (memory.power, memory.quality) == (6.0, Quality.DEFAULT)
+    assert processor.power == pytest.approx(205 * 0.75)
+    assert (processor.since, processor.quality) == (0.0, Quality.MODELLED)
+    assert (memory.power, memory.quality) == (Watts(6.0), Quality.DEFAULT)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,47 @@
+# make run    start the exporter on this machine (ARGS="--grid.region=FR" adds flags)
+# make test   everything that proves it: installs what it needs, then runs the tests
+# make soak   slow proofs; make bench: measured figures; make lint: style and types; make docs: generated pages
+PYTHON ?= python3
+VENV   ?= .venv
+ARGS   ?=
+BIN    := $(VENV)/bin
+
+.PHONY: run test soak bench lint docs deps clean
+
+run: $(VENV)/run.stamp
+	$(BIN)/carbon-exporter $(ARGS)
+
+test: deps $(VENV)/test.stamp
+	$(BIN)/python -m pytest $(ARGS)
+
+soak: deps $(VENV)/test.stamp
+	$(BIN)/python -m pytest -m soak $(ARGS)
+
+bench: $(VENV)/test.stamp
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(VENV)/test.stamp
+	$(BIN)/carbon-exporter metrics --format=markdown > docs/metrics.md
+
+# Debian packages that only the tests need; says what it installs, and what is missing where it may not.
+deps:
+	@./.ci/deps
+
+$(VENV)/bin/python:
+	@$(PYTHON) -m venv $(VENV) || { echo "make: $(PYTHON) cannot make a venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/test.stamp: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[test]"
+	@touch $@ $(VENV)/run.stamp
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,92 @@
+"""Totals against a known trace: through wraps, at any interval, and through fifty deaths."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.driven import driven_tree, two_sockets
+from support.exporter import Exporter, Series, state_of
+from support.powercap_driver import Truth, share_of
+
+DEVICES = {"cpu0": "package-0", "cpu1": "package-1", "dram0": "dram", "dram1": "dram"}
+TRACE = "40:100:3"
+"""Watts of each package; 70 W in the mean."""
+
+
+def counted(state: Any, device: str) -> float:
+    """Joules of a device in a state file, announced ones included."""
+    posted = sum(row[3] for row in state["devices"] if row[0] == device)
+    return float(posted + sum(row[5] for row in state["pending"] if row[2] == device))
+
+
+def true_joules(truth: Truth, device: str, first: Any, last: Any) -> float:
+    """What the device drew between the marks of two states."""
+    drawn = truth.package_joules(last["marks"][device]["at"]) - truth.package_joules(first["marks"][device]["at"])
+    return drawn * share_of(DEVICES[device])
+
+
+@pytest.mark.timeout(180)
+def test_two_wraps_two_sockets_psys_and_a_mirror_change_nothing_at_any_interval(tmp_path: Path) -> None:
+    sysfs = tmp_path / "sys"
+    two_sockets(sysfs, range_uj=2_000_000_000, limit_watts=60)
+    with driven_tree(sysfs, TRACE) as truth:
+        lives = {}
+        for interval in (1, 5, 15):
+            storage = tmp_path / f"every-{interval}"
+            lives[storage] = Exporter(
+                f"--sample.interval={interval}s", f"--path.sysfs={sysfs}", f"--storage.path={storage}"
+            )
+        for life in lives.values():
+            life.__enter__()
+        first = {storage: state_of(storage) for storage in lives}
+        time.sleep(68)
+        for storage, life in lives.items():
+            assert life.stop() == 0
+            last = state_of(storage)
+            assert set(last["marks"]) == set(DEVICES)
+            for device in DEVICES:
+                expected = true_joules(truth, device, first[storage], last)
+                wraps = 2 if device.startswith("cpu") else 0
+                assert expected > wraps * 2000
+                assert counted(last, device) == pytest.approx(expected, rel=1e-3), (storage.name, device)
+                assert last["gap_seconds"][device] == 0
+
+
+def decreases(before: Series, after: Series) -> dict[Any, tuple[float, float]]:
+    """Counters that fell, or vanished."""
+    counters = {key: value for key, value in before.items() if key[0].endswith(("_kwh_total", "_grams_total"))}
+    return {key: (value, after.get(key, -1.0)) for key, value in counters.items() if after.get(key, -1.0) < value}
+
+
+@pytest.mark.timeout(400)
+def test_fifty_kills_lose_nothing_that_was_scraped_and_no_energy(tmp_path: Path) -> None:
+    sysfs, storage = tmp_path / "sys", tmp_path / "state"
+    two_sockets(sysfs, range_uj=2_000_000_000, limit_watts=60)
+    chance = random.Random(20)  # noqa: S311 - moments to die at, not secrets
+    flags = ("--sample.interval=200ms", f"--path.sysfs={sysfs}", f"--storage.path={storage}", "--grid.region=FR")
+    scraped: Series = {}
+    first = None
+    with driven_tree(sysfs, TRACE) as truth:
+        for _ in range(50):
+            with Exporter(*flags) as life:
+                first = first or state_of(storage)
+                assert decreases(scraped, life.series()) == {}
+                time.sleep(chance.uniform(0.0, 1.5))
+                scraped = life.series()
+                life.kill()
+        with Exporter(*flags) as life:
+            assert decreases(scraped, life.series()) == {}
+            life.wait_for_samples(3)
+            scraped = life.series()
+            assert life.stop() == 0
+        last = state_of(storage)
+        for device in DEVICES:
+            expected = true_joules(truth, device, first, last)
+            assert counted(last, device) == pytest.approx(expected, rel=1e-3), device
+            assert last["gap_seconds"][device] == 0
+    away = sum(row[5] for row in last["jobs"] if row[0] == "_unattributed_" and row[2] == "cpu0")
+    assert away > 0.2 * counted(last, "cpu0"), "energy of the time between two lives belongs to nobody known"
