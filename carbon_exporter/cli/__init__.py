@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from carbon_exporter import __version__
-from carbon_exporter.errors import CarbonExporterError, ConfigError, RegionUnknown
+from carbon_exporter.errors import CarbonExporterError, ConfigError, IntensityError
 
 __all__ = ["COMMANDS", "EXIT_FAILED", "EXIT_OK", "EXIT_USAGE", "main"]
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         return int(parsed.run(parsed))
-    except (ConfigError, RegionUnknown) as error:
+    except (ConfigError, IntensityError) as error:
         print(f"carbon-exporter: {error}", file=sys.stderr)
         return EXIT_USAGE
     except CarbonExporterError as error:

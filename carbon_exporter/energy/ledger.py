@@ -6,6 +6,7 @@ time (the product), and power at an instant (the trapezoid between two of them).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -80,13 +81,16 @@ class Ledger:
         for reading in readings:
             last = self._last.get(reading.device.name)
             self.gap_seconds.setdefault(reading.device.name, 0.0)
-            bare = reading.energy is None and reading.power is None
-            if last is not None and (bare or reading.at <= last.at):
+            told = _tells(reading)
+            if last is None:
+                self._last[reading.device.name] = _last_of(reading) if told else _Last(reading.at)
                 continue
-            closed = None if last is None else self._close(last, reading)
+            if not told or reading.at <= last.at:
+                continue
+            closed = self._close(last, reading)
             if closed is not None:
                 slices.append(closed)
-            self._last[reading.device.name] = _Last(reading.at, reading.energy, reading.power)
+            self._last[reading.device.name] = _last_of(reading)
         return slices
 
     def _close(self, last: _Last, reading: Reading) -> EnergySlice | None:
@@ -111,7 +115,7 @@ class Ledger:
         return None
 
     def _from_mean(self, last: _Last, reading: Reading, power: Watts, since: float) -> EnergySlice:
-        start = max(since, last.at)
+        start = min(max(since, last.at), reading.at)
         self._add_gap(reading.device.name, start - last.at)
         return _slice(reading, start, Joules(power * (reading.at - start)))
 
@@ -122,6 +126,17 @@ class Ledger:
 def _slice(reading: Reading, start: float, joules: Joules) -> EnergySlice:
     """A slice that ends with `reading`."""
     return EnergySlice(reading.device, start, reading.at, joules, reading.quality)
+
+
+def _tells(reading: Reading) -> bool:
+    """Whether it gives a counter or a power that can be: nonsense from a driver counts as silence."""
+    if reading.energy is not None:
+        return math.isfinite(reading.energy)
+    return reading.power is not None and 0.0 <= reading.power < math.inf
+
+
+def _last_of(reading: Reading) -> _Last:
+    return _Last(reading.at, reading.energy, reading.power)
 
 
 def _joules(value: float | None) -> Joules | None:

@@ -128,8 +128,6 @@ class Store:
             ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(handle, 0)
-            os.write(handle, b"%d\n" % os.getpid())
         except BlockingIOError:
             holder = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
             os.close(handle)
@@ -141,6 +139,10 @@ class Store:
             os.close(handle)
             raise StoreError(f"cannot lock {path}: {error.strerror}", remedy=_MOVE_HINT) from error
         self._lock = handle
+        # A full disk must not keep us from the totals that are there: the pid is only for the message above.
+        with contextlib.suppress(OSError):
+            os.ftruncate(handle, 0)
+            os.write(handle, b"%d\n" % os.getpid())
 
     def _read(self) -> bytes:
         with self.file.open("rb") as file:

@@ -26,17 +26,18 @@ def split(energy: EnergySlice, activities: Sequence[Activity], policy: IdlePolic
 
     Args:
         energy: what the device used.
-        activities: what ran, in order of time; those that lie in the slice's time count.
+        activities: what ran, in order of time and without overlaps; each counts as far as it lies in the slice's time.
         policy: who pays for idle.
     """
     device = energy.device
-    during = [activity for activity in activities if energy.start <= (activity.start + activity.end) / 2 <= energy.end]
+    during = [(activity, seconds) for activity in activities if (seconds := _overlap(energy, activity)) > 0]
+    watched = math.fsum(seconds for _, seconds in during)
     if energy.caught_up or (not during and device.kind in {"cpu", "dram"}):
         weights = {UNATTRIBUTED: 1.0}
     elif device.kind == "cpu":
-        weights = _cpu_weights(during, policy)
+        weights = _with_unwatched(_cpu_weights(during, policy), watched, energy.end - energy.start)
     elif device.kind == "dram":
-        weights = _memory_weights(during, policy)
+        weights = _with_unwatched(_memory_weights(during, policy), watched, energy.end - energy.start)
     else:
         weights = {IDLE: 1.0}
     parts = divide(energy.joules, weights)
@@ -52,17 +53,23 @@ def divide(joules: Joules, weights: dict[Job, float]) -> dict[Job, Joules]:
     return {job: Joules(part) for job, part in parts.items()}
 
 
-def _cpu_weights(activities: Iterable[Activity], policy: IdlePolicy) -> dict[Job, float]:
+def _overlap(energy: EnergySlice, activity: Activity) -> float:
+    """Seconds that both have in common: meters and processes are not read at the same moment, nor equally often."""
+    return min(energy.end, activity.end) - max(energy.start, activity.start)
+
+
+def _cpu_weights(during: Iterable[tuple[Activity, float]], policy: IdlePolicy) -> dict[Job, float]:
     """CPU seconds by job, with what nobody is known to have used, and what nobody used."""
     weights: dict[Job, float] = {}
     capacity = unknown = 0.0
-    for activity in activities:
+    for activity, seconds in during:
         interval = activity.end - activity.start
+        part = seconds / interval
         known = math.fsum(usage.cpu_seconds for usage in activity.usages)
-        capacity += activity.cpus * interval
-        unknown += max(0.0, min(activity.busy_seconds, activity.cpus * interval) - known)
+        capacity += activity.cpus * seconds
+        unknown += max(0.0, min(activity.busy_seconds, activity.cpus * interval) - known) * part
         for usage in activity.usages:
-            weights[usage.job] = weights.get(usage.job, 0.0) + _cpu_seconds(usage, interval, policy)
+            weights[usage.job] = weights.get(usage.job, 0.0) + _cpu_seconds(usage, interval, policy) * part
     return _with_rest(weights, unknown, capacity, policy)
 
 
@@ -71,17 +78,16 @@ def _cpu_seconds(usage: Usage, interval: float, policy: IdlePolicy) -> float:
     return max(usage.cpu_seconds, usage.cpus_reserved * interval) if policy == "reserved" else usage.cpu_seconds
 
 
-def _memory_weights(activities: Iterable[Activity], policy: IdlePolicy) -> dict[Job, float]:
+def _memory_weights(during: Iterable[tuple[Activity, float]], policy: IdlePolicy) -> dict[Job, float]:
     """Byte-seconds by job, with those of unknown owners, and the free ones."""
     weights: dict[Job, float] = {}
     total = unknown = 0.0
-    for activity in activities:
-        interval = activity.end - activity.start
+    for activity, seconds in during:
         known = math.fsum(usage.memory_bytes for usage in activity.usages)
-        total += activity.memory_total * interval
-        unknown += max(0.0, activity.memory_used - known) * interval
+        total += activity.memory_total * seconds
+        unknown += max(0.0, activity.memory_used - known) * seconds
         for usage in activity.usages:
-            weights[usage.job] = weights.get(usage.job, 0.0) + usage.memory_bytes * interval
+            weights[usage.job] = weights.get(usage.job, 0.0) + usage.memory_bytes * seconds
     return _with_rest(weights, unknown, total, policy)
 
 
@@ -94,3 +100,9 @@ def _with_rest(weights: dict[Job, float], unknown: float, whole: float, policy: 
     idle = 0.0 if policy == "shared" else max(0.0, whole - math.fsum(weights.values()) - unknown)
     filled = {**weights, UNATTRIBUTED: unknown, IDLE: idle}
     return filled if math.fsum(filled.values()) > 0 else {IDLE: 1.0}
+
+
+def _with_unwatched(weights: dict[Job, float], watched: float, seconds: float) -> dict[Job, float]:
+    """Add the part of the slice's `seconds` that no activity covers to `_unattributed_`."""
+    unwatched = math.fsum(weights.values()) * max(0.0, seconds - watched) / watched
+    return {**weights, UNATTRIBUTED: weights.get(UNATTRIBUTED, 0.0) + unwatched}

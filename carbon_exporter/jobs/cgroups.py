@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from carbon_exporter.jobs.base import Claim, Job, Workload, clean_name
@@ -25,19 +26,15 @@ __all__ = [
     "unit_name",
 ]
 
-_HEX = r"(?P<id>[0-9a-f]{64})"
-_CONTAINER = tuple(
-    (re.compile(pattern), runtime)
-    for pattern, runtime in (
-        (rf"^docker[-/]{_HEX}(?:\.scope)?$", "docker"),
-        (rf"^libpod-(?:payload-)?{_HEX}(?:\.scope)?$", "podman"),
-        (rf"^crio-{_HEX}(?:\.scope)?$", "crio"),
-        (rf"^cri-containerd[-:]{_HEX}(?:\.scope)?$", "containerd"),
-        (rf"^{_HEX}$", "container"),
-    )
+_CONTAINER = re.compile(
+    r"(?:.*:)?(?:(?P<manager>docker|libpod|crio|cri-containerd|nerdctl)[-:](?:payload-|conmon-)?)?"
+    r"(?P<id>[0-9a-f]{64})(?:\.scope)?"
 )
-_UNIT = re.compile(r"^[^/]+\.(?:service|scope)$")
-_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
+"""`docker-ID.scope` and its kin; `kubepods-podUID.slice:cri-containerd:ID` is what a runtime that does not ask systemd
+makes of systemd's spelling; conmon is a container's own watchman."""
+_RUNTIMES = {"libpod": "podman", "cri-containerd": "containerd", "nerdctl": "containerd", None: "container"}
+_UNIT = re.compile(r"[^/]+\.(?:service|scope)")
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 _SHORT_ID = 12
 
 
@@ -68,15 +65,19 @@ def find_hierarchy(sysfs: Path) -> Hierarchy | None:
 
 def container_name(component: str) -> str | None:
     """Runtime and short id of the container that one part of a path is, None if it is none."""
-    matches = ((runtime, pattern.match(component)) for pattern, runtime in _CONTAINER)
-    return next((f"{runtime}-{match['id'][:_SHORT_ID]}" for runtime, match in matches if match), None)
+    match = _CONTAINER.fullmatch(component)
+    return f"{_RUNTIMES.get(match['manager'], match['manager'])}-{match['id'][:_SHORT_ID]}" if match else None
 
 
 def unit_name(component: str) -> str | None:
     """The systemd service or scope that one part of a path is, unescaped; None if it is only a folder (a slice)."""
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), component) if _UNIT.match(component) else None
+    if not _UNIT.fullmatch(component):
+        return None
+    escaped = component.encode("utf-8", "surrogateescape")
+    return _ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), escaped).decode("utf-8", "replace")
 
 
+@lru_cache(maxsize=4096)
 def is_owner(component: str) -> bool:
     """Whether this part of a path is a workload of its own."""
     return bool(container_name(component) or unit_name(component))
@@ -147,21 +148,29 @@ class CgroupTree:
             return 0.0
 
     def _walk(self) -> Iterator[str]:
-        """Every group's path below the root, parents first. A folder is listed again only when its link count moved."""
-        pending, seen = [""], set()
+        """Every group's path below the root, parents first.
+
+        A folder is listed again only when its link count moved, or when one that it held has gone: another may have
+        come in its place.
+        """
+        pending, seen, listed = [""], set[str](), set[str]()
         while pending:
             path = pending.pop()
-            children = self._children(path)
+            children = self._children(path, listed)
             if children is None:
+                above = path.rpartition("/")[0]
+                if self._folders.pop(above, None) and above not in listed:
+                    pending.append(above)
                 continue
+            if path and path not in seen:
+                yield path
             seen.add(path)
-            for child in children:
-                pending.append(f"{path}/{child}")
-                yield f"{path}/{child}"
+            pending.extend(below for child in children if (below := f"{path}/{child}") not in seen)
         for stale in self._folders.keys() - seen:
             del self._folders[stale]
 
-    def _children(self, path: str) -> tuple[str, ...] | None:
+    def _children(self, path: str, listed: set[str]) -> tuple[str, ...] | None:
+        """The names of a group's sub-groups, None if it has gone; notes in `listed` when it had to look."""
         folder = f"{self.hierarchy.cpu_root}{path}"
         try:
             links = os.stat(folder).st_nlink
@@ -170,6 +179,7 @@ class CgroupTree:
                 with os.scandir(folder) as entries:
                     children = tuple(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
                 known = self._folders[path] = _Folder(links, children)
+                listed.add(path)
         except OSError:
             return None
         return known.children

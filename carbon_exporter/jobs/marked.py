@@ -22,8 +22,9 @@ __all__ = ["Mark", "MarkedProcesses"]
 
 PSS_PERIOD_SECONDS = 60.0
 PSS_READS_PER_TICK = 20
+GROUP_PERIOD_SECONDS = 15.0
+"""A process may be moved to another group while it runs, so that its group is read again this often."""
 _LONGEST_ENVIRONMENT = 2 * 1024 * 1024
-_KTHREADD = 2
 
 
 @dataclass(slots=True)
@@ -33,6 +34,7 @@ class Mark:
     claim: Claim | None
     group: str | None = None
     """The path of the container, unit or session it runs in, whose counter holds its use too."""
+    group_at: float = float("-inf")
     pss_ratio: float | None = None
     """Proportional over resident size, as last read; None if it was not or may not be."""
     pss_at: float = float("-inf")
@@ -52,48 +54,52 @@ class MarkedProcesses:
         """Living processes whose environment may not be read by this user."""
         self._unreadable: set[tuple[int, int]] = set()
 
-    def update(self, processes: Sequence[Process]) -> list[tuple[Process, Mark, Claim]]:
+    def update(self, processes: Sequence[Process], now: float) -> list[tuple[Process, Mark, Claim]]:
         """Meet the new ones, forget those that ended; returns those that belong to a job."""
-        by_pid = {process.pid: process for process in processes}
-        marks: dict[tuple[int, int], Mark] = {}
-        for process in processes:
-            self._mark_of(process, by_pid, marks)
+        known = ((process.key, self._marks.get(process.key)) for process in processes if not process.new)
+        marks = {key: mark for key, mark in known if mark is not None}
+        if len(marks) < len(processes):
+            by_pid = {process.pid: process for process in processes}
+            for process in processes:
+                if process.key not in marks:
+                    self._meet_line(process, by_pid, marks)
         self._marks = marks
         self._unreadable &= marks.keys()
         self.unreadable = len(self._unreadable)
-        marked = ((process, marks[process.key]) for process in processes)
-        return [(process, mark, mark.claim) for process, mark in marked if mark.claim is not None]
+        both = ((process, marks[process.key]) for process in processes)
+        marked = [(process, mark, mark.claim) for process, mark in both if mark.claim is not None]
+        for process, mark, _ in marked:
+            if now - mark.group_at >= GROUP_PERIOD_SECONDS:
+                mark.group, mark.group_at = self._group(process.pid), now
+        return marked
 
     def memory_bytes(self, members: Sequence[tuple[Process, Mark]], now: float) -> dict[int, float]:
         """Bytes by pid of the processes of one job, pages that they share counted once."""
         resident = {process.pid: float(process.stat.resident_pages * self._page_bytes) for process, _ in members}
         if len(members) == 1:
             return resident
-        reads = 0
-        for process, mark in members:
-            if now - mark.pss_at >= PSS_PERIOD_SECONDS and reads < PSS_READS_PER_TICK:
-                mark.pss_ratio, mark.pss_at, reads = self._pss_ratio(process.pid, resident[process.pid]), now, reads + 1
+        due = sorted(
+            (one for one in members if now - one[1].pss_at >= PSS_PERIOD_SECONDS), key=lambda one: one[1].pss_at
+        )
+        for process, mark in due[:PSS_READS_PER_TICK]:
+            mark.pss_ratio, mark.pss_at = self._pss_ratio(process.pid, resident[process.pid]), now
         return {process.pid: _once(process, mark, resident) for process, mark in members}
 
-    def _mark_of(self, process: Process, by_pid: Mapping[int, Process], marks: dict[tuple[int, int], Mark]) -> Mark:
-        """The process's mark, known or made now; its ancestors' first, so that it can inherit."""
+    def _meet_line(self, process: Process, by_pid: Mapping[int, Process], marks: dict[tuple[int, int], Mark]) -> None:
+        """Make the process's mark; first those of its ancestors that have none, so that it can inherit."""
         line = [process]
         while (parent := by_pid.get(line[-1].stat.parent)) and parent.key not in marks and parent not in line:
             line.append(parent)
         for one in reversed(line):
-            if one.key not in marks:
-                known = self._marks.get(one.key)
-                above = by_pid.get(one.stat.parent)
-                inherited = marks.get(above.key) if above else None
-                marks[one.key] = known if known and not one.new else self._meet(one, inherited)
-        return marks[process.key]
+            above = by_pid.get(one.stat.parent)
+            marks[one.key] = self._meet(one, self._marks.get(one.key), marks.get(above.key) if above else None)
 
-    def _meet(self, process: Process, parent: Mark | None) -> Mark:
-        if _KTHREADD in {process.pid, process.stat.parent}:
+    def _meet(self, process: Process, before: Mark | None, parent: Mark | None) -> Mark:
+        """The mark of a new program: its own word, else its job `before` it became this one, else its parent's."""
+        if process.stat.kernel:
             return Mark(None)
         claim = self._names.claim(Workload("/", self._environment(process)))
-        claim = claim or (parent.claim if parent else None)
-        return Mark(claim, self._group(process.pid) if claim else None)
+        return Mark(claim or (before.claim if before else None) or (parent.claim if parent else None))
 
     def _environment(self, process: Process) -> dict[str, str]:
         try:

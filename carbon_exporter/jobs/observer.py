@@ -25,6 +25,8 @@ __all__ = ["Observer"]
 
 GROUP_MEMORY_PERIOD_SECONDS = 15.0
 """memory.stat makes the kernel add up its per-CPU counts, so it is read less often than the CPU counters."""
+NEWBORN_SLACK_SECONDS = 1.0
+"""How much longer than the interval the CPUs may seem to have run for a group, because its parts are read in turn."""
 
 
 @dataclass(slots=True)
@@ -62,7 +64,7 @@ class Observer:
         self._table = ProcessTable(host.procfs)
         controller = hierarchy.controller if hierarchy else ""
         self._marked = MarkedProcesses(host.procfs, controller, os.sysconf("SC_PAGE_SIZE"))
-        self._groups: dict[str, _Group] | None = None
+        self._groups: dict[str, _Group] = {}
         self._last: tuple[float, CpuTimes] | None = None
         self._seconds = {"environment": 0.0, "cgroup": 0.0}
         self.rules: dict[Job, str] = {}
@@ -75,7 +77,7 @@ class Observer:
         self.rules = {}
         sums: dict[Job, _Sum] = {}
         in_groups = self._add_processes(sums, now)
-        self._add_groups(sums, in_groups, now)
+        self._add_groups(sums, in_groups, now, times.cpus)
         last, self._last = self._last, (now, times)
         if last is None or now <= last[0]:
             return None
@@ -126,7 +128,7 @@ class Observer:
         """Add what marked processes used to their jobs; returns the same by the group that counted it too."""
         began = perf_counter()
         try:
-            marked = self._marked.update(self._table.scan())
+            marked = self._marked.update(self._table.scan(), now)
         except OSError as error:
             raise JobResolutionError(f"cannot list {self._host.procfs}: {error}") from error
         in_groups: dict[str, _Sum] = {}
@@ -144,13 +146,14 @@ class Observer:
         self._seconds["environment"] = perf_counter() - began
         return in_groups
 
-    def _add_groups(self, sums: dict[Job, _Sum], in_groups: Mapping[str, _Sum], now: float) -> None:
+    def _add_groups(self, sums: dict[Job, _Sum], in_groups: Mapping[str, _Sum], now: float, cpus: int) -> None:
         """Add what is left of each group's counters, without subgroups and marked processes, to its own job."""
         if self._tree is None:
             return
         began = perf_counter()
-        before, usage = self._groups, self._tree.cpu_seconds()
-        groups = {path: self._group(path, seconds, before) for path, seconds in usage.items()}
+        usage = self._tree.cpu_seconds()
+        possible = cpus * (now - self._last[0] + NEWBORN_SLACK_SECONDS) if self._last else 0.0
+        groups = {path: self._group(path, seconds, possible) for path, seconds in usage.items()}
         deltas = {path: max(0.0, seconds - groups[path].cpu_seconds) for path, seconds in usage.items()}
         self._refresh_memory(groups, now)
         alone = {path: _Sum(deltas[path], group.memory, group.cpus_reserved) for path, group in groups.items()}
@@ -159,18 +162,22 @@ class Observer:
             if above in alone:
                 alone[above].cpu_seconds -= deltas[path]
                 alone[above].memory_bytes -= group.memory
+                alone[above].cpus_reserved -= group.cpus_reserved
         for path, group in groups.items():
             group.cpu_seconds = usage[path]
             self._settle(group, alone[path], in_groups.get(path), sums)
         self._groups = groups
         self._seconds["cgroup"] = perf_counter() - began
 
-    def _group(self, path: str, seconds: float, before: Mapping[str, _Group] | None) -> _Group:
-        """The known group; a new one counts from its birth, but at the first look of all from now."""
-        known = (before or {}).get(path)
+    def _group(self, path: str, seconds: float, possible: float) -> _Group:
+        """The known group; a new one counts from its birth, or from now if it must be older than the last look.
+
+        `possible` is what all CPUs together could have given it since then: 0 at the first look of all.
+        """
+        known = self._groups.get(path)
         if known is not None and seconds >= known.cpu_seconds:
             return known
-        return _Group(first_claim(Workload(path)), seconds if before is None else 0.0)
+        return _Group(first_claim(Workload(path)), 0.0 if seconds <= possible else seconds)
 
     def _refresh_memory(self, groups: Mapping[str, _Group], now: float) -> None:
         assert self._tree is not None  # noqa: S101 - only called with a tree
@@ -187,7 +194,7 @@ class Observer:
         group.debt = min(0.0, rest)
         memory = max(0.0, alone.memory_bytes - (marked.memory_bytes if marked else 0.0))
         self.rules.setdefault(group.claim.job, group.claim.rule)
-        _add(sums.setdefault(group.claim.job, _Sum()), _Sum(max(0.0, rest), memory, alone.cpus_reserved))
+        _add(sums.setdefault(group.claim.job, _Sum()), _Sum(max(0.0, rest), memory, max(0.0, alone.cpus_reserved)))
 
 
 def _add(total: _Sum, part: _Sum) -> None:

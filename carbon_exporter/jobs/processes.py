@@ -45,7 +45,7 @@ class ProcessTable:
         self._last: dict[int, ProcessStat] | None = None
 
     def scan(self) -> list[Process]:
-        """All processes now. A process that ends meanwhile is left out. Raises `OSError` if /proc cannot be listed."""
+        """All processes now. A process that ends meanwhile is left out. Raises `OSError` if /proc cannot be read."""
         before, now = self._last, self._read_all()
         self._last = now
         if before is None:
@@ -56,7 +56,7 @@ class ProcessTable:
         for pid, stat in now.items():
             old = before.get(pid)
             old = old if _same(old, stat) else None
-            new = old is None or old.comm != stat.comm
+            new = old is None or (old.comm, old.stack) != (stat.comm, stat.stack)
             processes.append(Process(pid, stat, new, fresh_ticks(old, stat, reported.get(pid, 0))))
         return processes
 
@@ -109,5 +109,5 @@ def _read_stat(pid: str, root: int) -> ProcessStat | None:
             return parse_process_stat(os.read(handle, 4096))
         finally:
             os.close(handle)
-    except (OSError, ValueError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError, ValueError):
         return None

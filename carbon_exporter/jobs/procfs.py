@@ -20,6 +20,10 @@ __all__ = [
 ]
 
 
+_PF_KTHREAD = 0x0020_0000
+"""The flag of kernel threads in field 9, `flags`, of proc(5): PF_KTHREAD of the kernel's include/linux/sched.h."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessStat:
     """One process at one moment. Times are in clock ticks (`os.sysconf("SC_CLK_TCK")` a second)."""
@@ -33,6 +37,10 @@ class ProcessStat:
     started: int
     """Ticks since boot: with the pid it names a process for ever."""
     resident_pages: int
+    stack: int = 0
+    """Where its stack starts, drawn anew for every program it becomes (exec); 0 where this user may not know."""
+    kernel: bool = False
+    """A thread of the kernel's own: it has no program and no environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +62,8 @@ class Memory:
 def parse_process_stat(text: bytes) -> ProcessStat:
     """/proc/PID/stat. The name stands in brackets and may hold brackets and spaces itself: the last one ends it."""
     head, bracket, tail = text.rpartition(b") ")
-    fields = tail.split(None, 22)
-    if not bracket or len(fields) < 22:  # noqa: PLR2004 - up to rss, field 24 of proc(5)
+    fields = tail.split(None, 26)
+    if not bracket or len(fields) < 26:  # noqa: PLR2004 - up to startstack, field 28 of proc(5)
         raise ValueError("not a process's stat")
     return ProcessStat(
         comm=head.partition(b"(")[2],
@@ -64,6 +72,8 @@ def parse_process_stat(text: bytes) -> ProcessStat:
         waited=int(fields[13]) + int(fields[14]),
         started=int(fields[19]),
         resident_pages=int(fields[21]),
+        stack=int(fields[25]),
+        kernel=bool(int(fields[6]) & _PF_KTHREAD),
     )
 
 

@@ -17,7 +17,7 @@ from carbon_exporter.jobs.base import RESERVED
 from carbon_exporter.snapshot import SensorHealth, Snapshot
 from carbon_exporter.units import kilowatt_hours
 
-__all__ = ["CATALOGUE", "JOB_LABELS", "JobLabel", "LabelValues", "Metric", "label_names"]
+__all__ = ["CATALOGUE", "JOB_LABELS", "JobLabel", "LabelValues", "Metric", "label_names", "utf8"]
 
 JobLabel = Literal["job_name", "job", "hpc_job"]
 JOB_LABELS: tuple[JobLabel, ...] = ("job_name", "job", "hpc_job")
@@ -54,6 +54,11 @@ _UNITS = ("grams_per_kwh", "watts", "kwh", "grams", "seconds", "ratio")
 def label_names(metric: Metric, job_label: JobLabel) -> tuple[str, ...]:
     """The metric's labels with the job's spelt as the user chose."""
     return tuple(job_label if label == "job_name" else label for label in metric.labels)
+
+
+def utf8(text: str) -> str:
+    """The text as it can leave this process: a lone surrogate, which stands for a byte of no UTF-8, becomes `?`."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _device_power(snapshot: Snapshot) -> Samples:

@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from carbon_exporter.publish.catalogue import CATALOGUE, JobLabel, Metric, label_names
+from carbon_exporter.publish.catalogue import CATALOGUE, JobLabel, Metric, label_names, utf8
 from carbon_exporter.snapshot import Snapshot
 
 __all__ = ["CarbonCollector"]
@@ -29,7 +29,7 @@ class CarbonCollector(Collector):
             for metric in CATALOGUE:
                 family = self._family(metric)
                 for values, value in metric.samples(snapshot):
-                    family.add_metric(values, value)
+                    family.add_metric([utf8(text) for text in values], value)
                 if family.samples:
                     yield family
 
@@ -40,4 +40,4 @@ class CarbonCollector(Collector):
     def _family(self, metric: Metric) -> CounterMetricFamily | GaugeMetricFamily:
         labels = label_names(metric, self._job_label)
         kind = CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
-        return kind(metric.family, metric.help, labels=labels)
+        return kind(metric.family, metric.help, labels=labels, unit=metric.unit)

@@ -11,8 +11,8 @@ import errno
 import logging
 import socket
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import h11
@@ -24,6 +24,8 @@ __all__ = ["Address", "Handler", "Limits", "Request", "Response", "Server"]
 _log = logging.getLogger(__name__)
 _BACKLOG = 128
 _READ_BYTES = 65536
+_LINGER_SECONDS = 1.0
+"""How long a client that was turned away in mid-sentence may go on talking before its connection is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,12 @@ class Limits:
     idle_seconds: float = 120.0
     """Between two requests of a connection that is kept alive; longer than any usual scrape interval."""
     write_seconds: float = 30.0
+    """For a response to be taken whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A complete request; header names in lower case."""
+    """A complete request; header names in lower case, the values of a repeated one joined by commas."""
 
     method: str
     target: str
@@ -79,18 +82,10 @@ Handler = Callable[[Request], Response]
 class _Refused(Exception):
     """A request that gets an error for an answer, after which the connection is closed."""
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, method: str = "") -> None:
         super().__init__(reason)
-        self.status = status
-        self.reason = reason
-
-
-@dataclass(slots=True)
-class _Counts:
-    """What the server has seen."""
-
-    connections: int = 0
-    refused: dict[str, int] = field(default_factory=dict)
+        self.method = method
+        self.response = Response(status, f"{reason}\n".encode(), headers=(("Connection", "close"),))
 
 
 class Server:
@@ -101,36 +96,38 @@ class Server:
         self.address = address
         self._handler = handler
         self._limits = limits or Limits()
-        self._counts = _Counts()
+        self._open: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
+        self._refused = {"connections": 0, "deadline": 0}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
         self._thread: threading.Thread | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def connections(self) -> int:
         """Open connections."""
-        return self._counts.connections
+        return len(self._open)
 
     @property
     def refused(self) -> dict[str, int]:
         """Requests and connections turned away, by reason."""
-        return dict(self._counts.refused)
+        return dict(self._refused)
 
     def start(self) -> None:
         """Bind and begin to answer. Raises `ListenError`."""
         listener = _listen(self.address)
         if not self.address.path:
             self.address = Address(self.address.host, listener.getsockname()[1])
-        self._loop = asyncio.new_event_loop()
+        self._loop, self._stopping = asyncio.new_event_loop(), asyncio.Event()
         self._thread = threading.Thread(target=self._run, args=(self._loop, listener), name="http", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the listener and all connections. May be called twice."""
-        if self._loop is not None and self._thread is not None:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(timeout=2)
+        """Close the listener and all connections. May be called twice, and also when `start` has failed."""
+        if self._loop is None or self._thread is None:
+            return
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(timeout=2)
         self._loop = self._thread = None
         if self.address.path:
             with contextlib.suppress(OSError):
@@ -138,61 +135,67 @@ class Server:
 
     def _run(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
         asyncio.set_event_loop(loop)
-        accepting = asyncio.start_server if not self.address.path else asyncio.start_unix_server
-        server = loop.run_until_complete(accepting(self._accept, sock=listener, limit=_READ_BYTES))
         try:
-            loop.run_forever()
+            loop.run_until_complete(self._serve(listener))
         finally:
-            server.close()
-            for task in self._tasks:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
-            loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._counts.connections >= self._limits.connections:
+    async def _serve(self, listener: socket.socket) -> None:
+        """Accept until told to stop. No task is ever cancelled: each ends by itself once its connection is gone."""
+        accepting = asyncio.start_unix_server if self.address.path else asyncio.start_server
+        server = await accepting(self._accept, sock=listener, backlog=_BACKLOG, limit=_READ_BYTES)
+        await self._stopping.wait()
+        server.close()
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for writer in self._open:
+                writer.transport.abort()
+            await asyncio.wait(tasks)
+        await asyncio.sleep(0)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._open) >= self._limits.connections:
             self._refuse("connections")
             writer.transport.abort()
             return
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        self._counts.connections += 1
-        try:
-            await self._converse(reader, writer)
-        except (OSError, asyncio.TimeoutError, asyncio.CancelledError, h11.ProtocolError):
-            pass
-        finally:
-            self._counts.connections -= 1
-            writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
+        self._open[writer] = task = asyncio.create_task(self._converse(reader, writer))
+        task.add_done_callback(lambda _: self._open.pop(writer))
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer request after request until one side closes."""
+        writer.transport.set_write_buffer_limits(0)  # drain() waits until the kernel has all, not all but 64 KiB
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.header_bytes)
         patience = self._limits.request_seconds
-        while True:
-            try:
-                request = await asyncio.wait_for(self._receive(connection, reader), patience)
-            except asyncio.TimeoutError:
-                self._refuse("deadline")
-                return
-            except _Refused as refusal:
-                self._refuse(str(refusal.status))
-                await self._send(connection, writer, Response(refusal.status, f"{refusal.reason}\n".encode()), "")
-                return
-            if request is None:
-                return
-            await self._send(connection, writer, self._answer(request), request.method)
-            if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
-                return
-            connection.start_next_cycle()
-            patience = self._limits.idle_seconds
+        try:
+            while await self._exchange(connection, reader, writer, patience):
+                connection.start_next_cycle()
+                patience = self._limits.idle_seconds
+                await asyncio.sleep(0)  # others have their turn between two pipelined requests
+        except OSError:
+            _log.debug("a client broke its connection", exc_info=True)
+        except Exception:  # noqa: BLE001 - one bad connection must not end the server; the log has the traceback
+            _log.exception("a connection failed")
+        finally:
+            writer.close()
+
+    async def _exchange(
+        self, connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience: float
+    ) -> bool:
+        """One request and its response; whether there may be another."""
+        try:
+            with _within(patience, lambda: self._cut(connection, writer)):
+                request = await self._receive(connection, reader)
+        except _Refused as refusal:
+            if not writer.is_closing():
+                await self._turn_away(refusal, connection, reader, writer)
+            return False
+        if request is None:
+            return False
+        await self._send(connection, writer, self._answer(request), request.method)
+        return connection.our_state is h11.DONE and connection.their_state is h11.DONE
 
     async def _receive(self, connection: h11.Connection, reader: asyncio.StreamReader) -> Request | None:
         """The next complete request, None if the client has gone."""
-        request: Request | None = None
+        request = Request("", "", {})
         body = 0
         while True:
             try:
@@ -200,14 +203,15 @@ class Server:
             except h11.RemoteProtocolError as error:
                 raise _Refused(error.error_status_hint, "malformed or too large request") from error
             if event is h11.NEED_DATA:
+                if connection.they_are_waiting_for_100_continue:
+                    raise _Refused(417, "no request body is expected", request.method)
                 connection.receive_data(await reader.read(_READ_BYTES))
             elif isinstance(event, h11.Request):
-                headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
-                request = Request(event.method.decode("latin-1"), event.target.decode("latin-1"), headers)
+                request = _request(event)
             elif isinstance(event, h11.Data):
                 body += len(event.data)
                 if body > self._limits.body_bytes:
-                    raise _Refused(413, "request body too large")
+                    raise _Refused(413, "request body too large", request.method)
             elif isinstance(event, h11.EndOfMessage):
                 return request
             else:
@@ -230,11 +234,48 @@ class Server:
         ]
         head = connection.send(h11.Response(status_code=response.status, headers=headers)) or b""
         body = b"" if method == "HEAD" else connection.send(h11.Data(data=response.body)) or b""
-        writer.writelines((head, body, connection.send(h11.EndOfMessage()) or b""))
-        await asyncio.wait_for(writer.drain(), self._limits.write_seconds)
+        # Not writelines(): in Python 3.12.0 to 3.12.8 drain() does not wait for it (CVE-2024-12254).
+        writer.write(head + body + (connection.send(h11.EndOfMessage()) or b""))
+        with _within(self._limits.write_seconds, lambda: self._cut(connection, writer)):
+            await writer.drain()
+
+    async def _turn_away(
+        self, refusal: _Refused, connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Say why, and hear the client out: closing on unread input makes the kernel take the answer back."""
+        self._refuse(str(refusal.response.status))
+        await self._send(connection, writer, refusal.response, refusal.method)
+        writer.write_eof()
+        with _within(_LINGER_SECONDS, writer.transport.abort):
+            while await reader.read(_READ_BYTES):
+                pass
+
+    def _cut(self, connection: h11.Connection, writer: asyncio.StreamWriter) -> None:
+        """End a connection that is too slow. One that lies idle between requests is turned away from nothing."""
+        if connection.their_state is not h11.IDLE or connection.trailing_data[0]:
+            self._refuse("deadline")
+        writer.transport.abort()
 
     def _refuse(self, reason: str) -> None:
-        self._counts.refused[reason] = self._counts.refused.get(reason, 0) + 1
+        self._refused[reason] = self._refused.get(reason, 0) + 1
+
+
+@contextlib.contextmanager
+def _within(seconds: float, otherwise: Callable[[], None]) -> Iterator[None]:
+    """Calls `otherwise` if what stands in the block takes longer."""
+    timer = asyncio.get_running_loop().call_later(seconds, otherwise)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _request(event: h11.Request) -> Request:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in event.headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return Request(event.method.decode("latin-1"), event.target.decode("latin-1"), headers)
 
 
 def _listen(address: Address) -> socket.socket:
@@ -255,15 +296,19 @@ def _listen_tcp(host: str, port: int) -> socket.socket:
         both = socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if both else socket.AF_INET
         return socket.create_server(("", port), family=family, dualstack_ipv6=both, backlog=_BACKLOG)
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return socket.create_server(found[0][4][:2], family=found[0][0], backlog=_BACKLOG)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError as error:
+        raise OSError(f"{host!r} is not a host name") from error
+    family, *_, where = found[0]
+    return socket.create_server(where, family=family, backlog=_BACKLOG)
 
 
 def _listen_unix(path: str) -> socket.socket:
     """A Unix socket that its owner and group may use; one left behind by a dead server is replaced."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if Path(path).exists() and Path(path).is_socket() and not _answers(path):
+        if Path(path).is_socket() and not _answers(path):
             Path(path).unlink()
         listener.bind(path)
         Path(path).chmod(0o660)
@@ -288,6 +333,8 @@ def _answers(path: str) -> bool:
 def _remedy(error: OSError, address: Address) -> str:
     """What to do when an address cannot be had."""
     other = "choose another with --web.listen-address=HOST:PORT"
+    if error.errno == errno.EADDRINUSE and address.path and not Path(address.path).is_socket():
+        return f"there is a file of that name: move it away (mv {address.path} {address.path}.old), or {other}"
     if error.errno == errno.EADDRINUSE:
         who = f"ss -ltnp 'sport = :{address.port}'" if not address.path else f"ss -lxp src {address.path}"
         return f"another program listens there ({who} shows which): stop it, or {other}"

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import gzip
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Literal
 
-from carbon_exporter.publish.catalogue import CATALOGUE, JobLabel, LabelValues, Metric, label_names
+from carbon_exporter.publish.catalogue import CATALOGUE, JobLabel, LabelValues, Metric, label_names, utf8
 from carbon_exporter.snapshot import Snapshot
 
 __all__ = ["CONTENT_TYPES", "Exposition", "Format", "Renderer", "accepts_gzip", "negotiate"]
@@ -109,28 +109,30 @@ class Renderer:
 
 
 _DEMAND_TICKS = 100
+_MEDIA: dict[str, Format] = {"application/openmetrics-text": "openmetrics", "text/plain": "text"}
 
 
 def negotiate(accept: str) -> Format:
     """The format that an Accept header prefers; text where it says nothing of ours."""
     best: Format = "text"
     best_quality = 0.0
-    for choice in accept.split(","):
-        media, *parameters = (part.strip().lower() for part in choice.split(";"))
-        form: Format | None = {"application/openmetrics-text": "openmetrics", "text/plain": "text"}.get(media)  # type: ignore[assignment]
-        quality = _quality(parameters)
-        if form is not None and quality > best_quality:
-            best, best_quality = form, quality
+    for media, quality in _choices(accept):
+        if media in _MEDIA and quality > best_quality:
+            best, best_quality = _MEDIA[media], quality
     return best
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether an Accept-Encoding header allows gzip."""
-    for choice in accept_encoding.split(","):
-        coding, *parameters = (part.strip().lower() for part in choice.split(";"))
-        if coding in {"gzip", "*"}:
-            return _quality(parameters) > 0
-    return False
+    """Whether an Accept-Encoding header allows gzip: by its name or, without that, by `*`."""
+    quality = dict(_choices(accept_encoding))
+    return quality.get("gzip", quality.get("*", 0.0)) > 0
+
+
+def _choices(header: str) -> Iterator[tuple[str, float]]:
+    """What a header offers, in lower case, and how much it is wanted."""
+    for choice in header.split(","):
+        name, *parameters = (part.strip().lower() for part in choice.split(";"))
+        yield name, _quality(parameters)
 
 
 def _quality(parameters: Iterable[str]) -> float:
@@ -152,9 +154,8 @@ def _prefix(name: str, labels: tuple[str, ...], values: LabelValues) -> str:
 
 
 def _escape(value: str) -> str:
-    """A label's value as both formats want it; lone surrogates, which are no characters, become `?`."""
-    clean = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-    return clean.encode("utf-8", "replace").decode("utf-8")
+    """A label's value as both formats want it."""
+    return utf8(value).replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 def _special(value: float) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from carbon_exporter import __version__
 from carbon_exporter.carbon.account import JobKey
 from carbon_exporter.jobs.base import Job
+from carbon_exporter.publish.catalogue import utf8
 from carbon_exporter.snapshot import DeviceState, SensorHealth, Snapshot
 from carbon_exporter.units import Joules, kilowatt_hours
 
@@ -22,7 +23,11 @@ __all__ = ["encode_status", "status"]
 
 def encode_status(snapshot: Snapshot, node: str) -> bytes:
     """The status as UTF-8 JSON; numbers that are not finite become null."""
-    return msgspec.json.encode(status(snapshot, node))
+    plain = status(snapshot, node)
+    try:
+        return msgspec.json.encode(plain)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_as_utf8(plain))
 
 
 def status(snapshot: Snapshot, node: str) -> dict[str, Any]:
@@ -60,6 +65,15 @@ def status(snapshot: Snapshot, node: str) -> dict[str, Any]:
             "remedy": store.remedy,
         },
     }
+
+
+def _as_utf8(plain: Any) -> Any:
+    """The same with every text as it can be encoded; Linux has paths and node names that are not UTF-8."""
+    if isinstance(plain, dict):
+        return {key: _as_utf8(value) for key, value in plain.items()}
+    if isinstance(plain, (list, tuple)):
+        return [_as_utf8(value) for value in plain]
+    return utf8(plain) if isinstance(plain, str) else plain
 
 
 def _device(state: DeviceState, snapshot: Snapshot) -> dict[str, Any]:

@@ -66,11 +66,11 @@ class Web:
 
     def _metrics(self, request: Request, query: str) -> Response:
         published = self._latest()
+        if published is None:
+            return Response(503, b"no sample yet\n")
         form = negotiate(request.headers.get("accept", ""))
         compressed = accepts_gzip(request.headers.get("accept-encoding", ""))
         headers = (("Vary", "Accept, Accept-Encoding"), *((("Content-Encoding", "gzip"),) if compressed else ()))
-        if published is None:
-            return Response(503, b"no sample yet\n")
         names = parse_qs(query).get("name[]", [])
         if names:
             body = published.exposition.part(form, frozenset(names), compressed=compressed)

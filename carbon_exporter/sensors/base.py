@@ -45,6 +45,8 @@ class Host:
     sysfs: Path = Path("/sys")
     clock: Callable[[], float] = time.monotonic
     """Seconds that never step back (CLOCK_MONOTONIC), comparable between processes of one boot."""
+    wall: Callable[[], float] = time.time
+    """Unix seconds, which an operator or NTP may step at any time: for stamps, never for intervals."""
 
 
 @dataclass(frozen=True, slots=True)

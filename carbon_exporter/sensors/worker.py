@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from carbon_exporter.errors import SensorError
 from carbon_exporter.sensors.base import Reading, Sample, Sensor
@@ -18,8 +18,9 @@ _log = logging.getLogger(__name__)
 class SensorWorker:
     """Runs one sensor. `ask` and `answer` are for one other thread."""
 
-    def __init__(self, sensor: Sensor) -> None:
-        """Starts the thread; it ends with the process, or after `close`."""
+    def __init__(self, sensor: Sensor, wall: Callable[[], float] = time.time) -> None:
+        """Starts the thread; it ends with the process, or after `close`. `wall` gives Unix seconds."""
+        self._wall = wall
         self.sensor = sensor
         self.seconds = 0.0
         """How long the last reading took."""
@@ -68,7 +69,7 @@ class SensorWorker:
         for failure in sample.failures:
             self._failed("read", failure)
         if sample.readings:
-            self.last_sample = time.time()
+            self.last_sample = self._wall()
         if not sample.failures:
             if self.trouble is not None:
                 _log.info("%s gives readings again", self.sensor.name)

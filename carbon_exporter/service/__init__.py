@@ -44,13 +44,13 @@ class Service:
         self.host = host or Host(settings.procfs, settings.sysfs)
         self.grid = _grid(settings, self._environ)
         sensors, self.findings = find_sensors(settings, self.host)
-        self._workers = [SensorWorker(sensor) for sensor in sensors]
+        self._workers = [SensorWorker(sensor, self.host.wall) for sensor in sensors]
         self._renderer = Renderer(settings.job_label)
         self._published: Published | None = None
         self._server = Server(
             parse_address(settings.listen), Web(lambda: self._published, self._renderer, _node()).answer
         )
-        self._keeper = Keeper(storage_directory(settings.storage, self._environ))
+        self._keeper = Keeper(storage_directory(settings.storage, self._environ), self.host.wall)
         self._pipeline: Pipeline | None = None
         self._stopping = threading.Event()
         self._wake = threading.Event()

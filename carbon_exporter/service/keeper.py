@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from carbon_exporter.energy.store import Store, default_directory
@@ -21,8 +22,9 @@ _LOCK_PATIENCE_SECONDS = 1.0
 class Keeper:
     """Durable totals with the errors turned into health: whatever happens to the file, counting goes on."""
 
-    def __init__(self, directory: Path | None) -> None:
-        """`directory` is None where durable totals are turned off, or have no place."""
+    def __init__(self, directory: Path | None, wall: Callable[[], float] = time.time) -> None:
+        """`directory` is None where durable totals are turned off, or have no place; `wall` gives Unix seconds."""
+        self._wall = wall
         self._store = Store(directory) if directory else None
         path = str(directory) if directory else ""
         self.health = StoreHealth(path, "ok" if directory else "off")
@@ -57,7 +59,7 @@ class Keeper:
         if was_failing:
             _log.info("totals: written to %s again", path)
         kept = ("", "") if was_failing else (self.health.reason, self.health.remedy)
-        self.health = StoreHealth(path, "ok", time.time(), *kept)
+        self.health = StoreHealth(path, "ok", self._wall(), *kept)
 
     def close(self) -> None:
         """Give the lock back."""

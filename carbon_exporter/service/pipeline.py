@@ -6,9 +6,9 @@ The state is written before the snapshot is returned, so that nothing that was e
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from carbon_exporter.carbon.account import Account, CarbonEntry, JobKey
@@ -65,8 +65,9 @@ class Pipeline:
         self._book = JobBook(most=settings.jobs_max, linger=settings.jobs_linger, retain=settings.jobs_retain)
         self._history: deque[Activity] = deque(maxlen=_HISTORY_TICKS)
         self._latest: dict[str, EnergySlice] = {}
-        self._resolver_trouble: dict[str, str] = {}
-        self._started = time.time()
+        self._resolvers: tuple[ResolverHealth, ...] = ()
+        self._resolver_trouble: set[str] = set()
+        self._started = host.wall()
         self._samples = 0
         self._today = Today(_date(self._started), Joules(0.0), Grams(0.0))
         self._boot_id = _boot_id(host)
@@ -93,7 +94,7 @@ class Pipeline:
         self._latest.update({one.device.name: one for one in slices})
         self._samples += 1
         rooms = Rooms(self._ledger, self._account, self._book)
-        self._keeper.save(encode(rooms, self._today, self._boot_id, self._host.clock()))
+        self._keeper.save(encode(rooms, self._today, self._boot_id, now=self._host.clock(), wall=self._host.wall()))
         return self._snapshot(readings, parts, activity)
 
     def _restore(self) -> None:
@@ -102,16 +103,18 @@ class Pipeline:
             if state.today.date == self._today.date:
                 self._today = state.today
             rooms = Rooms(self._ledger, self._account, self._book)
-            self._add_to_today(restore(rooms, state, self._boot_id, self._host.clock()))
+            self._add_to_today(restore(rooms, state, self._boot_id, now=self._host.clock(), wall=self._host.wall()))
 
     def _observe(self) -> Activity | None:
         """What ran since the last tick; remembered for the split, with jobs beyond the limit folded."""
+        activity = None
+        procfs = ResolverHealth("processes", success=True)
         try:
             activity = self._observer.observe()
         except JobResolutionError as error:
-            self._note_trouble(ResolverHealth("processes", success=False, reason=error.reason, remedy=error.remedy))
-            return None
-        for health in self._observer.health():
+            procfs = replace(procfs, success=False, reason=error.reason, remedy=error.remedy)
+        self._resolvers = (procfs, *self._observer.health())
+        for health in self._resolvers:
             self._note_trouble(health)
         if activity is not None:
             self._book.most = self._most_jobs()
@@ -126,13 +129,13 @@ class Pipeline:
 
     def _note_trouble(self, health: ResolverHealth) -> None:
         """Say once what a resolver cannot see, and once that it can again."""
-        before = self._resolver_trouble.get(health.resolver)
-        if not health.success and before is None:
+        known = health.resolver in self._resolver_trouble
+        if not health.success and not known:
             _log.warning("%s: %s; %s", health.resolver, health.reason, health.remedy)
-            self._resolver_trouble[health.resolver] = health.reason
-        elif health.success and before is not None:
+            self._resolver_trouble.add(health.resolver)
+        elif health.success and known:
             _log.info("%s: all can be seen again", health.resolver)
-            del self._resolver_trouble[health.resolver]
+            self._resolver_trouble.discard(health.resolver)
 
     def _devices(self) -> list[Device]:
         return [device for worker in self._workers for device in worker.sensor.devices]
@@ -145,7 +148,7 @@ class Pipeline:
         ]
 
     def _add_to_today(self, posted: Iterable[CarbonEntry]) -> None:
-        date = _date(time.time())
+        date = _date(self._host.wall())
         today = self._today if self._today.date == date else Today(date, Joules(0.0), Grams(0.0))
         joules, grams = float(today.joules), float(today.grams)
         for entry in posted:
@@ -155,7 +158,7 @@ class Pipeline:
     def _snapshot(self, readings: Sequence[Reading], parts: Sequence[JobSlice], activity: Activity | None) -> Snapshot:
         published = self._book.published() | RESERVED
         return Snapshot(
-            at=time.time(),
+            at=self._host.wall(),
             started=self._started,
             interval=self.settings.interval,
             samples=self._samples,
@@ -171,7 +174,7 @@ class Pipeline:
             else {},
             jobs_folded=self._book.folded_total,
             sensors=tuple(self._sensor_health()),
-            resolvers=self._observer.health(),
+            resolvers=self._resolvers,
         )
 
     def _device_states(self, readings: Sequence[Reading]) -> Iterable[DeviceState]:

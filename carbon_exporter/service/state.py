@@ -5,7 +5,6 @@ Decoding is strict: a field that is missing, unknown, negative or not finite mak
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -81,11 +80,11 @@ class Rooms:
     book: JobBook
 
 
-def encode(rooms: Rooms, today: Today, boot_id: str, now: float) -> bytes:
-    """The state as JSON; `now` is monotonic seconds."""
+def encode(rooms: Rooms, today: Today, boot_id: str, *, now: float, wall: float) -> bytes:
+    """The state as JSON; `now` is monotonic seconds, `wall` Unix seconds."""
     state = State(
         boot_id=boot_id,
-        saved_at=time.time(),
+        saved_at=wall,
         monotonic=now,
         marks=rooms.ledger.marks(),
         gap_seconds=rooms.ledger.gap_seconds,
@@ -107,14 +106,14 @@ def decode(body: bytes) -> State:
         raise ValueError(f"holds something else than this version writes ({error})") from error
 
 
-def restore(rooms: Rooms, state: State, boot_id: str, now: float) -> tuple[CarbonEntry, ...]:
+def restore(rooms: Rooms, state: State, boot_id: str, *, now: float, wall: float) -> tuple[CarbonEntry, ...]:
     """Put an earlier life's state into the rooms; returns what was pending then and is posted now.
 
     In the same boot the monotonic clock tells how long nobody counted, and raw counters are caught up from their marks;
     after a reboot only the wall clock is left, and the time away is a gap.
     """
     same_boot = state.boot_id == boot_id and now >= state.monotonic
-    away = now - state.monotonic if same_boot else max(0.0, time.time() - state.saved_at)
+    away = now - state.monotonic if same_boot else max(0.0, wall - state.saved_at)
     if same_boot:
         rooms.ledger.restore(state.marks, state.gap_seconds)
     else:

@@ -70,6 +70,12 @@ def test_a_name_that_designates_no_model_finds_nothing(name: str, vendor: str) -
     assert find(name, vendor) is None
 
 
+def test_a_row_that_designates_no_model_is_never_found() -> None:
+    rows = [row("Intel Xeon", 61), row("Intel Xeon 2.20GHz", 65), row("AMD EPYC", 500, vendor="AMD")]
+    for name in ("Intel(R) Xeon(R) CPU @ 2.20GHz", "Intel(R) Xeon(R) CPU 2.20GHz", "AMD EPYC Processor"):
+        assert find_among(rows, name) is None
+
+
 def test_a_suffix_that_is_not_listed_is_a_near_match() -> None:
     match = find("Intel(R) Xeon(R) Platinum 8280Z CPU @ 2.70GHz")
     assert match is not None

@@ -129,6 +129,16 @@ def test_a_driven_tree_is_read_whole_and_true_over_its_wraps(tmp_path: Path) -> 
     assert wraps == 3
 
 
+def test_a_driver_that_is_started_again_goes_on_with_the_trace(tmp_path: Path) -> None:
+    tree = PowercapTree(tmp_path)
+    tree.add("intel-rapl:0", "package-0", energy_uj=77)
+    begun = powercap_driver.start_driving(tmp_path, SquareWave(1, 2, 3))
+    tree.set_energy("intel-rapl:0", 99)
+    assert powercap_driver.start_driving(tmp_path, SquareWave(4, 5, 6)) == begun
+    assert begun.counter("intel-rapl:0", "package-0", 10**9, begun.started) == 77
+    assert begun.counter("intel-rapl:0", "package-0", 10**9, begun.started + 3) == 77 + 4_500_000
+
+
 def wait_for(file: Path) -> None:
     deadline = time.monotonic() + 10
     while not file.exists():

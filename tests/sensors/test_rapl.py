@@ -153,6 +153,13 @@ def test_the_mmio_mirror_serves_where_nothing_else_does(tree: PowercapTree) -> N
     assert names(probe(host_of(tree), NOTHING)) == ["cpu0"]
 
 
+def test_beside_packages_of_its_own_nothing_of_the_mmio_mirror_is_taken(tree: PowercapTree) -> None:
+    tree.add_socket(0, dram=False)
+    tree.add_mmio_mirror(1)
+    tree.add("intel-rapl-mmio:1:0", "dram")
+    assert names(probe(host_of(tree), NOTHING)) == ["cpu0"]
+
+
 def test_two_zones_of_one_name_are_one_device(tree: PowercapTree) -> None:
     tree.add_socket(0)
     tree.add_socket(0, zone="intel-rapl:1")

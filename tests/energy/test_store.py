@@ -1,0 +1,377 @@
+"""Durable totals in real files: what was saved comes back whole or not at all, and nothing else is ever believed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.other_user import NOBODY, needs_root, public_directory, run_as_nobody
+
+from carbon_exporter.energy.store import FILE_NAME, Store, default_directory
+from carbon_exporter.errors import StoreError
+
+BODY = b'{"joules": 12345.678}\n\x00\xff'
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from carbon_exporter.energy.store import Store
+store = Store(Path(sys.argv[1]))
+store.open()
+print("open", flush=True)
+time.sleep(60)
+"""
+
+SAVE_FOR_EVER = """
+import sys
+from pathlib import Path
+from carbon_exporter.energy.store import Store
+store = Store(Path(sys.argv[1]))
+number = int(store.open() or b"0")
+while True:
+    number += 1
+    store.save(b"%d" % number)
+    print(number, flush=True)
+"""
+
+
+@contextmanager
+def opened(directory: Path) -> Iterator[Store]:
+    store = Store(directory)
+    store.open()
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def program(code: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process with the store; killed at the end if it still runs."""
+    process = subprocess.Popen([sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def saved(directory: Path) -> bytes:
+    """The whole file after `BODY` was saved."""
+    with opened(directory) as store:
+        store.save(BODY)
+    return (directory / FILE_NAME).read_bytes()
+
+
+def assert_not_believed(directory: Path, content: bytes, reason: str) -> None:
+    """The file is refused, kept, and in nobody's way."""
+    file = directory / FILE_NAME
+    file.write_bytes(content)
+    store = Store(directory)
+    with pytest.raises(StoreError, match=reason) as refused:
+        store.open()
+    kept = [path for path in directory.iterdir() if path.name.startswith(f"{FILE_NAME}.unusable-")]
+    assert [path.read_bytes() for path in kept] == [content]
+    assert kept[0].name in str(refused.value)
+    assert store.is_open
+    assert not file.exists()
+    store.save(b"anew")
+    store.close()
+    assert Store(directory).open() == b"anew"
+    kept[0].unlink()
+
+
+def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
+    place = tmp_path / "made" / "on the way"
+    store = Store(place)
+    assert store.open() is None
+    for body in (b"", BODY, b"x" * 200_000):
+        store.save(body)
+        store.close()
+        assert store.open() == body
+    store.close()
+    assert sorted(path.name for path in place.iterdir()) == ["lock", FILE_NAME]
+    assert (place / FILE_NAME).stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_is_saved_before_opening_and_after_closing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(StoreError, match="not open"):
+        store.save(BODY)
+    store.open()
+    store.close()
+    store.close()
+    with pytest.raises(StoreError, match="not open"):
+        store.save(BODY)
+    assert not (tmp_path / FILE_NAME).exists()
+
+
+def test_a_file_truncated_at_any_byte_is_set_aside(tmp_path: Path) -> None:
+    content = saved(tmp_path)
+    for length in range(len(content)):
+        assert_not_believed(tmp_path, content[:length], "is not a totals file|is truncated or corrupt")
+
+
+def test_a_file_with_any_byte_flipped_is_set_aside(tmp_path: Path) -> None:
+    content = saved(tmp_path)
+    for position in range(len(content)):
+        for bit in (0x01, 0x20, 0x80):
+            flipped = bytearray(content)
+            flipped[position] ^= bit
+            assert_not_believed(tmp_path, bytes(flipped), "is not a totals file|has schema|is truncated or corrupt")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b'{"joules": 1}\n', b"\x00" * 4096, b"carbon-exporter totals\n"])
+def test_a_foreign_file_is_set_aside(tmp_path: Path, content: bytes) -> None:
+    assert_not_believed(tmp_path, content, "is not a totals file of carbon-exporter")
+
+
+@pytest.mark.parametrize("schema", [b"0", b"2", b"01", b"one"])
+def test_another_schema_is_set_aside_and_named(tmp_path: Path, schema: bytes) -> None:
+    checksum = hashlib.sha256(BODY).hexdigest().encode()
+    content = b"carbon-exporter totals " + schema + b" " + checksum + b"\n" + BODY
+    assert_not_believed(tmp_path, content, f"has schema {schema.decode()}, and this version reads schema 1")
+
+
+def test_a_file_that_is_too_large_is_set_aside(tmp_path: Path) -> None:
+    content = saved(tmp_path)
+    (tmp_path / FILE_NAME).write_bytes(content)
+    os.truncate(tmp_path / FILE_NAME, 64 * 2**20 + 1)
+    store = Store(tmp_path)
+    with pytest.raises(StoreError, match="is larger than"):
+        store.open()
+    store.save(b"anew")
+    store.close()
+    assert Store(tmp_path).open() == b"anew"
+
+
+def test_a_directory_in_the_files_place_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).mkdir()
+    store = Store(tmp_path)
+    with pytest.raises(StoreError, match="cannot read"):
+        store.open()
+    assert not store.is_open
+
+
+def test_a_second_exporter_is_kept_out_and_told_who_is_in(tmp_path: Path) -> None:
+    with program(HOLD, tmp_path) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        store = Store(tmp_path)
+        with pytest.raises(StoreError, match=rf"another carbon-exporter \(pid {holder.pid}\).*--storage.path=DIR"):
+            store.open()
+        assert not store.is_open
+
+
+def test_a_killed_exporter_leaves_no_lock(tmp_path: Path) -> None:
+    with program(HOLD, tmp_path) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    with opened(tmp_path) as store:
+        assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+        store.save(BODY)
+
+
+def test_an_exporter_killed_at_any_moment_has_forgotten_nothing_that_it_said(tmp_path: Path) -> None:
+    said = 0
+    for delay in (0.0, 0.001, 0.003, 0.01, 0.02, 0.05):
+        with program(SAVE_FOR_EVER, tmp_path) as writer:
+            assert writer.stdout is not None
+            said = int(writer.stdout.readline())
+            time.sleep(delay)
+            writer.kill()
+            said = int((writer.stdout.read().splitlines() or [str(said)])[-1])
+            writer.wait()
+        store = Store(tmp_path)
+        kept = int(store.open() or b"0")
+        store.close()
+        assert kept in {said, said + 1}
+
+
+@pytest.mark.parametrize("left", [b"", b"carbon-exporter totals 1 half of a chec"])
+def test_a_crash_between_writing_and_renaming_leaves_the_old_state(tmp_path: Path, left: bytes) -> None:
+    saved(tmp_path)
+    (tmp_path / f"{FILE_NAME}.new").write_bytes(left)
+    store = Store(tmp_path)
+    assert store.open() == BODY
+    store.save(b"next")
+    store.close()
+    assert Store(tmp_path).open() == b"next"
+    assert not (tmp_path / f"{FILE_NAME}.new").exists()
+
+
+@pytest.mark.parametrize("planted", [f"{FILE_NAME}.new", FILE_NAME])
+def test_a_symlink_in_a_files_place_is_replaced_and_not_followed(tmp_path: Path, planted: str) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    place = tmp_path / "state"
+    with opened(place) as store:
+        (place / planted).symlink_to(victim)
+        store.save(BODY)
+    assert victim.read_bytes() == b"precious"
+    assert not (place / FILE_NAME).is_symlink()
+    assert Store(place).open() == BODY
+
+
+def test_a_symlink_in_the_locks_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(StoreError, match="cannot write in"):
+        Store(tmp_path).open()
+    assert not (tmp_path / "victim").exists()
+
+
+@needs_root
+def test_an_unwritable_place_says_whom_to_let_in() -> None:
+    with public_directory() as place:
+
+        def check() -> None:
+            store = Store(place / "below")
+            with pytest.raises(StoreError, match=f"cannot write in {place}/below: Permission denied; let uid {NOBODY}"):
+                store.open()
+            assert not store.is_open
+
+        run_as_nobody(check)
+        assert list(place.iterdir()) == []
+
+
+@needs_root
+def test_a_place_that_becomes_unwritable_keeps_its_last_state() -> None:
+    with public_directory() as place:
+        place.chmod(0o777)
+
+        def check() -> None:
+            store = Store(place)
+            store.open()
+            store.save(BODY)
+            os.write(told, b".")
+            os.read(go, 1)
+            with pytest.raises(StoreError, match=f"cannot write .*let uid {NOBODY} write there"):
+                store.save(b"never")
+            os.write(told, b".")
+            os.read(go, 1)
+            store.save(b"again")
+
+        (told_reader, told), (go, go_writer) = os.pipe(), os.pipe()
+        child = os.fork()
+        if child == 0:
+            run_as_nobody_in_this_child(check)
+        os.read(told_reader, 1)
+        place.chmod(0o755)
+        os.write(go_writer, b".")
+        os.read(told_reader, 1)
+        assert (place / FILE_NAME).read_bytes().endswith(BODY)
+        place.chmod(0o777)
+        os.write(go_writer, b".")
+        assert os.waitpid(child, 0)[1] == 0
+        assert Store(place).open() == b"again"
+
+
+@contextmanager
+def tiny_disk(place: Path) -> Iterator[None]:
+    """A file system of 64 KiB."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("this machine does not let us mount a tmpfs")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_keeps_the_last_state_and_mends_itself(tmp_path: Path) -> None:
+    with tiny_disk(tmp_path), opened(tmp_path) as store:
+        store.save(BODY)
+        filler = tmp_path / "filler"
+        fill(filler)
+        with pytest.raises(StoreError, match="No space left on device; free some space"):
+            store.save(BODY * 1000)
+        assert (tmp_path / FILE_NAME).read_bytes().endswith(BODY)
+        filler.unlink()
+        store.save(BODY * 1000)
+        store.close()
+        assert Store(tmp_path).open() == BODY * 1000
+
+
+def test_totals_are_read_even_from_a_full_disk(tmp_path: Path) -> None:
+    with tiny_disk(tmp_path):
+        saved(tmp_path)
+        (tmp_path / "lock").write_bytes(b"")
+        fill(tmp_path / "filler")
+        store = Store(tmp_path)
+        assert store.open() == BODY
+        assert store.is_open
+        store.close()
+
+
+def fill(filler: Path) -> None:
+    """Write until there is no space."""
+    with pytest.raises(OSError, match="No space"), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+
+
+def test_a_limit_on_file_size_is_an_error_and_not_the_end(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.save(BODY)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            with pytest.raises(StoreError, match="File too large"):
+                store.save(b"x" * 2000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert Store(tmp_path).open() == BODY
+
+
+def run_as_nobody_in_this_child(check: object) -> None:
+    """In a forked child: become user 65534, check, and end."""
+    status = 1
+    try:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        assert callable(check)
+        check()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def test_the_default_place_follows_its_table(tmp_path: Path) -> None:
+    closed, parent = tmp_path / "missing" / "carbon-exporter", tmp_path / "var" / "carbon-exporter"
+    parent.parent.mkdir()
+    for environ, system, place in [
+        ({"STATE_DIRECTORY": "/run/state"}, parent, Path("/run/state")),
+        ({"STATE_DIRECTORY": "/run/one:/run/two", "HOME": "/root"}, closed, Path("/run/one")),
+        ({"STATE_DIRECTORY": "", "HOME": "/h"}, parent, parent),
+        ({"HOME": "/h"}, parent.parent, parent.parent),
+        ({"XDG_STATE_HOME": "/x", "HOME": "/h"}, closed, Path("/x/carbon-exporter")),
+        ({"HOME": "/h"}, closed, Path("/h/.local/state/carbon-exporter")),
+        ({"XDG_STATE_HOME": "relative", "HOME": "/h"}, closed, None),
+        ({}, closed, None),
+    ]:
+        assert default_directory(environ, system) == place
+
+
+@needs_root
+def test_a_user_without_privileges_gets_a_place_of_their_own() -> None:
+    with public_directory() as system:
+
+        def check() -> None:
+            assert default_directory({"HOME": "/h"}, system) == Path("/h/.local/state/carbon-exporter")
+            assert default_directory({"HOME": "/h"}, system / "new") == Path("/h/.local/state/carbon-exporter")
+
+        run_as_nobody(check)
