@@ -1,8 +1,42 @@
 """carbon-exporter: the watts, kilowatt-hours and CO2e of a machine, by job, for Prometheus.
 
-Names are loaded on first use, so that importing the package costs nothing in a training script.
+Names are loaded on first use, so that importing the package costs nothing in a training script. To expose the series
+in a registry of your own:
+
+    from carbon_exporter import CarbonCollector, Service, Settings
+
+    service = Service(Settings(listen="127.0.0.1:0"), os.environ)
+    service.start()
+    threading.Thread(target=service.run, daemon=True).start()
+    REGISTRY.register(CarbonCollector(lambda: service.snapshot))
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from carbon_exporter.config import Settings
+    from carbon_exporter.errors import CarbonExporterError
+    from carbon_exporter.publish.collector import CarbonCollector
+    from carbon_exporter.service import Service
+
 __version__ = "0.1.0"
+
+__all__ = ["CarbonCollector", "CarbonExporterError", "Service", "Settings", "__version__"]
+
+_HOMES = {
+    "CarbonCollector": "carbon_exporter.publish.collector",
+    "CarbonExporterError": "carbon_exporter.errors",
+    "Service": "carbon_exporter.service",
+    "Settings": "carbon_exporter.config",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its home."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - the package itself imports nothing
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -114,7 +114,7 @@ def parse_environ(text: bytes) -> dict[str, str]:
 def parse_cgroup(text: bytes) -> dict[str, str]:
     """/proc/PID/cgroup: path by controller; version 2 has one line, whose controller is `""`."""
     paths: dict[str, str] = {}
-    for line in text.decode("utf-8", "surrogateescape").splitlines():
+    for line in text.decode("utf-8", "surrogateescape").split("\n"):
         _, _, rest = line.partition(":")
         controllers, colon, path = rest.partition(":")
         if colon and path.startswith("/"):
@@ -126,6 +126,7 @@ def parse_cgroup(text: bytes) -> dict[str, str]:
 def parse_pss(text: bytes) -> float:
     """/proc/PID/smaps_rollup: the proportional set size in bytes, in which shared pages are divided by their users."""
     for line in text.split(b"\n"):
-        if line.startswith(b"Pss:"):
-            return int(line.split()[1]) * 1024.0
+        key, _, rest = line.partition(b":")
+        if key == b"Pss":
+            return int((rest.split() or [b""])[0]) * 1024.0
     raise ValueError("no Pss")

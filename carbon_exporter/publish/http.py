@@ -145,11 +145,13 @@ class Server:
         accepting = asyncio.start_unix_server if self.address.path else asyncio.start_server
         server = await accepting(self._accept, sock=listener, backlog=_BACKLOG, limit=_READ_BYTES)
         await self._stopping.wait()
-        server.close()
+        # Not server.close() yet: asyncio loses the sockets of clients that it is about to hand over.
+        asyncio.get_running_loop().remove_reader(listener)
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             for writer in self._open:
                 writer.transport.abort()
             await asyncio.wait(tasks)
+        server.close()
         await asyncio.sleep(0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -36,9 +36,10 @@ def test_what_was_used_is_what_a_wrapping_counter_tells(start: int, increments: 
     readings = [Joules(float(total % RANGE)) for total in accumulate(increments, initial=start)]
     steps = [
         advance(Mark(before, float(at)), after, float(at + 1), counter_range=Joules(float(RANGE)))
-        for at, (before, after) in enumerate(zip(readings, readings[1:], strict=False))
+        for at, (before, after) in enumerate(pairwise(readings))
     ]
-    assert [step.joules for step in steps] == increments
+    assert [int(step.joules) for step in steps] == increments
+    assert all(step.joules.is_integer() for step in steps)
     assert {step.outcome for step in steps} <= {"counted", "wrapped"}
 
 
@@ -58,9 +59,9 @@ def test_a_known_limit_of_power_rejects_nothing_that_is_below_it(start: int, wat
             counter_range=Joules(float(RANGE)),
             max_power=POWER,
         ).joules
-        for n, (before, after) in enumerate(zip(readings, readings[1:], strict=False))
+        for n, (before, after) in enumerate(pairwise(readings))
     ]
-    assert sum(counted) == sum(used)
+    assert sum(float(joules) for joules in counted) == sum(used)
 
 
 @given(mark=anything, raw=anything, at=anything, since=anything)
@@ -68,7 +69,7 @@ def test_no_reading_yields_negative_energy(mark: float, raw: float, at: float, s
     for counter_range in (None, Joules(float(RANGE))):
         step = advance(Mark(Joules(mark), since), Joules(raw), at, counter_range=counter_range, max_power=POWER)
         assert step.joules >= 0
-        assert step.joules == 0 or math.isfinite(step.joules)
+        assert math.isfinite(step.joules)
 
 
 @given(raw=anything, at=anything)
@@ -85,7 +86,7 @@ def test_a_counter_that_never_wraps_and_falls_was_reset(fall: float, elapsed: fl
 def test_a_delta_above_what_is_physical_is_a_reset(elapsed: float, excess: float) -> None:
     jump = 500.0 * (elapsed + COUNTER_PERIOD_SECONDS) * excess
     assert advance_by(1000.0 + jump, elapsed).outcome == "reset"
-    assert advance_by(1000.0 + jump, elapsed, limit=None).joules > 0, "without a limit every delta is believed"
+    assert advance_by(1000.0 + jump, elapsed, limit=None).outcome == "counted", "without a limit all is believed"
 
 
 def test_a_fall_that_would_be_an_unphysical_wrap_is_a_reset() -> None:

@@ -6,7 +6,7 @@ import gzip
 import math
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import example, given, settings
@@ -29,7 +29,7 @@ from carbon_exporter.units import Watts
 
 Sample = tuple[str, tuple[tuple[str, str], ...], float]
 FORMATS: tuple[Format, ...] = ("text", "openmetrics")
-PARSERS: dict[Format, Callable[[str], Iterator[Family]]] = {"text": parse_text, "openmetrics": parse_openmetrics}
+PARSERS: dict[Format, Callable[[str], Iterable[Family]]] = {"text": parse_text, "openmetrics": parse_openmetrics}
 WRITERS: dict[Format, Callable[[CollectorRegistry], bytes]] = {
     "text": generate_latest,
     "openmetrics": exposition.generate_latest,

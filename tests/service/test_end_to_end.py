@@ -20,7 +20,7 @@ from support.prometheus import Prometheus, prometheus
 from support.tools import need
 
 MINUTES = 3
-TARGET_LABELS = {label: "of-the-target" for label in ("namespace", "pod", "container", "service", "node")}
+TARGET_LABELS = dict.fromkeys(("namespace", "pod", "container", "service", "node"), "of-the-target")
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -140,10 +139,10 @@ def test_sighup_applies_the_file_and_a_bad_file_changes_nothing(tmp_path: Path) 
         exporter.wait_for_samples(4)
         french = value(exporter.series(), "carbon_device_energy_kwh_total", region="FR")
         assert french > 0
-        file.write_text("grid: {region: PL}\nsite: {pue: 1.5}\nsample: {interval: 9s}\n")
+        file.write_text("grid: {region: PL}\nsite: {pue: 1.5}\nlabels: {job: hpc_job}\n")
         exporter.process.send_signal(signal.SIGHUP)
         exporter.wait_for_log("settings reloaded")
-        exporter.wait_for_log("sample.interval changed; it takes effect after a restart")
+        exporter.wait_for_log("labels.job changed; it takes effect after a restart")
         exporter.wait_for_samples(2)
         settled = exporter.series()
         exporter.wait_for_samples(3)
@@ -176,7 +175,7 @@ def test_a_time_zone_is_a_guess_that_says_so(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def life(tmp_path: Path) -> Iterator[Path]:
+def life(tmp_path: Path) -> Path:
     """A state file that a real life has left: 20 J on cpu0."""
     tree = two_sockets(tmp_path / "sys", range_uj=262_143_328_850, limit_watts=200)
     state = tmp_path / "state"
@@ -186,7 +185,7 @@ def life(tmp_path: Path) -> Iterator[Path]:
             exporter.wait_for_samples(1)
         exporter.wait_for_samples(2)
         exporter.stop()
-    yield tmp_path
+    return tmp_path
 
 
 def restarted(place: Path) -> Exporter:
@@ -244,12 +243,12 @@ def rewrite(file: Path, change: object) -> None:
         (lambda content: content[:-9] + b"x" * 9, "truncated or corrupt"),
         (lambda _: b"", "is not a totals file"),
         (lambda _: b"\x7fELF\x02\x01\x01" + bytes(100), "is not a totals file"),
-        (lambda content: content.replace(b"totals 1 ", b"totals 0 ", 1), "has schema 0, and this version reads schema 1"),
-        (lambda content: content.replace(b"totals 1 ", b"totals 7 ", 1), "has schema 7, and this version reads schema 1"),
+        (lambda content: content.replace(b"totals 1 ", b"totals 0 ", 1), "has schema 0, and this version reads"),
+        (lambda content: content.replace(b"totals 1 ", b"totals 7 ", 1), "has schema 7, and this version reads"),
     ],
     ids=["truncated", "corrupt", "empty", "foreign", "older schema", "newer schema"],
 )
-def test_a_state_that_cannot_be_believed_is_set_aside_and_counting_goes_on(life: Path, damage: object, says: str) -> None:
+def test_a_state_that_cannot_be_believed_is_set_aside(life: Path, damage: object, says: str) -> None:
     file = life / "state" / "totals.json"
     assert callable(damage)
     spoilt = damage(file.read_bytes())

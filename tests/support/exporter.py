@@ -27,7 +27,8 @@ class Exporter:
     """`carbon-exporter serve` with these flags on a free port; ended, by force if need be, when the block ends."""
 
     def __init__(self, *flags: str, environ: Mapping[str, str] | None = None, prefix: tuple[str, ...] = ()) -> None:
-        command = [*prefix, sys.executable, "-m", "carbon_exporter", "serve", "--web.listen-address=127.0.0.1:0", *flags]
+        listen = "--web.listen-address=127.0.0.1:0"
+        command = [*prefix, sys.executable, "-m", "carbon_exporter", "serve", listen, *flags]
         env = {key: value for key, value in os.environ.items() if not key.startswith(("CARBON_", "STATE_DIRECTORY"))}
         self.began = time.monotonic()
         self.process = subprocess.Popen(
@@ -44,7 +45,7 @@ class Exporter:
         for reader in self._readers:
             reader.start()
 
-    def __enter__(self) -> Exporter:
+    def __enter__(self) -> Exporter:  # noqa: PYI034 - Self is of Python 3.11
         if not self._ready.wait(20) or self._port is None:
             self.kill()
             raise AssertionError(f"the exporter did not start:\n{self.text}")
@@ -105,7 +106,7 @@ class Exporter:
         return code
 
     def kill(self) -> None:
-        """kill -9."""
+        """End it with SIGKILL."""
         self.process.kill()
         self.process.wait(10)
         self._close()

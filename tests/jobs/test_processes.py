@@ -1,0 +1,284 @@
+"""The process table: every tick that a family of processes used is reported once, however its members come and go."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from workloads import TICKS, FakeProc, Program, run
+
+from carbon_exporter.jobs.processes import Process, ProcessTable, fresh_ticks
+from carbon_exporter.jobs.procfs import ProcessStat, parse_process_stat
+
+RESOLUTION = 5
+"""Ticks by which sums of a handful of processes may differ: each process's user and system time is rounded down."""
+
+
+def ticks(processes: list[Process]) -> dict[int, int]:
+    """By pid, of those who used any."""
+    return {process.pid: process.ticks for process in processes if process.ticks}
+
+
+def used(pid: int) -> int:
+    """Ticks that the kernel charges to a process and those whom it waited for."""
+    stat = parse_process_stat(Path(f"/proc/{pid}/stat").read_bytes())
+    return stat.own + stat.waited
+
+
+def watch(program: Program, interval: float) -> dict[int, int]:
+    """Scan until the program has done its work; returns the reported ticks of all that it started, by pid."""
+    table, reported = ProcessTable(Path("/proc")), {program.pid: 0}
+
+    def look() -> None:
+        processes = table.scan()
+        known = 0
+        while known < len(reported):
+            known = len(reported)
+            reported.update({one.pid: 0 for one in processes if one.stat.parent in reported and one.pid not in reported})
+        for one in processes:
+            if one.pid in reported:
+                reported[one.pid] += one.ticks
+
+    assert program.says() == "ready"
+    table.scan()
+    program.go_on()
+    until = time.monotonic() + 30
+    while not program.has_spoken(interval) and time.monotonic() < until:
+        look()
+    assert program.says() == "done"
+    look()
+    return reported
+
+
+def test_the_first_scan_reports_nothing_and_all_as_new(tmp_path: Path) -> None:
+    proc = FakeProc(tmp_path)
+    proc.set(10, own=500, waited=100)
+    table = ProcessTable(tmp_path)
+    (process,) = table.scan()
+    assert (process.pid, process.new, process.ticks, process.key) == (10, True, 0, (10, 1))
+    (process,) = table.scan()
+    assert (process.new, process.ticks) == (False, 0)
+
+
+def test_own_time_is_reported_once(tmp_path: Path) -> None:
+    proc, table = FakeProc(tmp_path), ProcessTable(tmp_path)
+    for own, fresh in ((100, 0), (150, 50), (150, 0), (151, 1)):
+        proc.set(10, own=own)
+        assert [one.ticks for one in table.scan()] == [fresh]
+
+
+def test_a_new_process_counts_from_its_birth(tmp_path: Path) -> None:
+    proc, table = FakeProc(tmp_path), ProcessTable(tmp_path)
+    proc.set(10)
+    table.scan()
+    proc.set(11, own=30, waited=5, started=9)
+    assert ticks(table.scan()) == {11: 35}
+
+
+def test_a_child_that_nobody_saw_is_its_parents(tmp_path: Path) -> None:
+    proc, table = FakeProc(tmp_path), ProcessTable(tmp_path)
+    proc.set(10, own=5)
+    table.scan()
+    proc.set(10, own=6, waited=40)
+    assert ticks(table.scan()) == {10: 41}
+
+
+def test_what_was_reported_of_a_child_is_not_reported_of_its_parent_again(tmp_path: Path) -> None:
+    proc, table = FakeProc(tmp_path), ProcessTable(tmp_path)
+    proc.set(10)
+    proc.set(11, parent=10)
+    table.scan()
+    proc.set(11, parent=10, own=60)
+    assert ticks(table.scan()) == {11: 60}
+    proc.end(11)
+    proc.set(10, waited=75)
+    assert ticks(table.scan()) == {10: 15}
+
+
+def test_a_chain_whose_middle_ends_too_is_reported_once(tmp_path: Path) -> None:
+    """10 started 11 started 12; both end between two scans, and 10 waits for 11, who had waited for 12."""
+    proc, table = FakeProc(tmp_path), ProcessTable(tmp_path)
+    for pid, parent in ((10, 1), (11, 10), (12, 11)):
+        proc.set(pid, parent=parent)
+    table.scan()
+    proc.set(11, parent=10, own=20)
+    proc.set(12, parent=11, own=30)
+    assert ticks(table.scan()) == {11: 20, 12: 30}
+    proc.end(11, 12)
+    proc.set(10, waited=57)
+    assert ticks(table.scan()) == {10: 7}
+
+
+def test_a_parent_that_ignores_its_children_is_not_charged_for_them(tmp_path: Path) -> None:
+    proc, table = FakeProc(tmp_path), ProcessTable(tmp_path)
+    proc.set(10)
+    proc.set(11, parent=10)
+    table.scan()
+    proc.set(11, parent=10, own=60)
+    table.scan()
+    proc.end(11)
+    proc.set(10, own=3)
+    assert ticks(table.scan()) == {10: 3}
+
+
+def test_a_pid_that_is_used_again_is_another_process(tmp_path: Path) -> None:
+    proc, table = FakeProc(tmp_path), ProcessTable(tmp_path)
+    proc.set(10, own=100, started=5)
+    table.scan()
+    proc.set(10, own=40, started=6)
+    (process,) = table.scan()
+    assert (process.new, process.ticks, process.key) == (True, 40, (10, 6))
+
+
+def test_a_parents_pid_that_is_used_again_inherits_no_deduction(tmp_path: Path) -> None:
+    proc, table = FakeProc(tmp_path), ProcessTable(tmp_path)
+    proc.set(10, started=5)
+    proc.set(11, parent=10)
+    table.scan()
+    proc.set(11, parent=10, own=60)
+    table.scan()
+    proc.end(11)
+    proc.set(10, own=40, waited=50, started=6)
+    assert ticks(table.scan()) == {10: 90}
+
+
+@pytest.mark.parametrize(("comm", "stack", "is_new"), [("work", 7, False), ("other", 7, True), ("work", 8, True)])
+def test_another_program_in_the_same_process_is_new(tmp_path: Path, comm: str, stack: int, is_new: bool) -> None:
+    proc, table = FakeProc(tmp_path), ProcessTable(tmp_path)
+    proc.set(10, own=5)
+    table.scan()
+    proc.set(10, own=6, comm=comm, stack=stack)
+    (process,) = table.scan()
+    assert (process.new, process.ticks) == (is_new, 1)
+
+
+def test_what_is_no_process_is_left_out(tmp_path: Path) -> None:
+    proc, table = FakeProc(tmp_path), ProcessTable(tmp_path)
+    proc.set(10)
+    (tmp_path / "11").mkdir()
+    (tmp_path / "self").mkdir()
+    proc.set(13)
+    proc.write(13, "stat", "")
+    assert [one.pid for one in table.scan()] == [10]
+
+
+def test_a_proc_that_cannot_be_read_is_an_error_and_forgets_nothing(tmp_path: Path) -> None:
+    proc, table = FakeProc(tmp_path / "proc"), ProcessTable(tmp_path / "proc")
+    with pytest.raises(FileNotFoundError):
+        table.scan()
+    proc.set(10, own=5)
+    table.scan()
+    (tmp_path / "proc").rename(tmp_path / "away")
+    with pytest.raises(FileNotFoundError):
+        table.scan()
+    (tmp_path / "away").rename(tmp_path / "proc")
+    proc.set(10, own=9)
+    assert ticks(table.scan()) == {10: 4}
+
+
+SHORT_LIVED = """
+say("ready"); wait()
+for _ in range(60):
+    child = os.fork()
+    if child == 0:
+        burn(0.02)
+        os._exit(0)
+    os.waitpid(child, 0)
+burn(0.1)
+say("done"); wait()
+"""
+
+CHAINS = """
+say("ready"); wait()
+for n in range(6):
+    middle = os.fork()
+    if middle == 0:
+        leaf = os.fork()
+        if leaf == 0:
+            burn(0.05 + n * 0.02)
+            os._exit(0)
+        burn(0.05)
+        os.waitpid(leaf, 0)
+        burn(0.03)
+        os._exit(0)
+    os.waitpid(middle, 0)
+say("done"); wait()
+"""
+
+CROWD = """
+say("ready"); wait()
+for n in range(5):
+    if os.fork() == 0:
+        burn(0.1 + 0.05 * n)
+        os._exit(0)
+time.sleep(0.4)
+for n in range(5):
+    os.wait()
+say("done"); wait()
+"""
+
+IGNORED = """
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+say("ready"); wait()
+for n in range(4):
+    if os.fork() == 0:
+        burn(0.3)
+        os._exit(0)
+    burn(0.05)
+try:
+    os.wait()
+except ChildProcessError:
+    pass
+say("done"); wait()
+"""
+
+
+@pytest.mark.parametrize("interval", [0.013, 0.11, 60.0])
+@pytest.mark.parametrize("code", [SHORT_LIVED, CHAINS, CROWD], ids=["short-lived", "chains", "crowd"])
+def test_what_a_real_family_used_is_reported_once(code: str, interval: float) -> None:
+    with run(code) as program:
+        before = used(program.pid)
+        reported = watch(program, interval)
+        truth = used(program.pid) - before
+    assert truth > 0.5 * TICKS
+    assert abs(sum(reported.values()) - truth) <= RESOLUTION, reported
+
+
+def test_children_that_are_not_waited_for_are_counted_while_they_live() -> None:
+    with run(IGNORED) as program:
+        before = used(program.pid)
+        reported = watch(program, 0.02)
+        own = used(program.pid) - before
+    parent = reported.pop(program.pid)
+    assert abs(parent - own) <= 2
+    assert 0.8 * 1.2 * TICKS <= sum(reported.values()) <= 1.2 * TICKS + RESOLUTION
+
+
+def test_a_real_exec_is_seen_even_by_the_same_name() -> None:
+    again = """
+say("ready"); wait()
+os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", "print('done', flush=True); input()"])
+"""
+    with run(again) as program:
+        assert program.says() == "ready"
+        table = ProcessTable(Path("/proc"))
+        first, second = ({one.pid: one for one in table.scan()}[program.pid] for _ in range(2))
+        program.go_on()
+        assert program.says() == "done"
+        third, fourth = ({one.pid: one for one in table.scan()}[program.pid] for _ in range(2))
+    assert [one.new for one in (first, second, third, fourth)] == [True, False, True, False]
+    assert len({one.key for one in (first, second, third, fourth)}) == 1
+    assert first.stat.comm == third.stat.comm
+
+
+counts = st.integers(0, 10**9)
+
+
+@given(old=st.tuples(counts, counts), now=st.tuples(counts, counts), reported=counts)
+def test_no_process_reports_less_than_nothing(old: tuple[int, int], now: tuple[int, int], reported: int) -> None:
+    before, after = (ProcessStat(b"", 1, own, waited, 1, 1) for own, waited in (old, now))
+    assert fresh_ticks(before, after, reported) >= 0
+    assert fresh_ticks(None, after, reported) == sum(now)

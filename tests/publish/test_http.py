@@ -1,0 +1,489 @@
+"""The server against real sockets: well-behaved clients, slow ones, rude ones, and too many of them."""
+
+from __future__ import annotations
+
+import gc
+import http.client
+import logging
+import os
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from carbon_exporter.errors import ListenError
+from carbon_exporter.publish.http import Address, Handler, Limits, Request, Response, Server
+
+SECRET = "the-password-in-the-exception"  # noqa: S105 - what must not leak is told apart by its name
+BIG = os.urandom(1 << 20) * 8
+"""More than the kernel buffers between two sockets of small buffers."""
+BRISK = Limits(connections=8, request_seconds=0.4, idle_seconds=0.4, write_seconds=0.6)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """In its log asyncio says what it did not like, and unclosed sockets and tasks when they are collected."""
+    yield
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+    assert not [thread for thread in threading.enumerate() if thread.name == "http"]
+
+
+def echo(request: Request) -> Response:
+    """Method and target; some targets are special."""
+    if request.target == "/big":
+        return Response(200, BIG)
+    if request.target == "/raise":
+        raise RuntimeError(SECRET)
+    if request.target == "/headers":
+        return Response(200, "\n".join(f"{k}: {v}" for k, v in request.headers.items()).encode())
+    return Response(200, f"{request.method} {request.target}\n".encode(), headers=(("X-Test", "yes"),))
+
+
+@contextmanager
+def serving(limits: Limits | None = None, handler: Handler = echo, address: Address | None = None) -> Iterator[Server]:
+    """A server that has started, stopped at the end."""
+    server = Server(address or Address("127.0.0.1"), handler, limits)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def connected(server: Server, receive_buffer: int = 0) -> Iterator[socket.socket]:
+    """A client's socket."""
+    where = server.address
+    family = socket.AF_UNIX if where.path else socket.AF_INET6 if ":" in where.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as client:
+        client.settimeout(5)
+        if receive_buffer:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        client.connect(where.path or (where.host or "127.0.0.1", where.port))
+        yield client
+
+
+def rest(client: socket.socket) -> bytes:
+    """All until the server closes; a reset ends it as well."""
+    chunks = []
+    try:
+        while chunk := client.recv(65536):
+            chunks.append(chunk)
+    except ConnectionResetError:
+        chunks.append(b"<reset>")
+    return b"".join(chunks)
+
+
+def ask(target: str = "/", method: str = "GET", *headers: str, body: str = "", version: str = "1.1") -> bytes:
+    """A request's bytes."""
+    return "\r\n".join([f"{method} {target} HTTP/{version}", "Host: x", *headers, "", body]).encode("latin-1")
+
+
+def say(server: Server, *chunks: bytes, shut: bool = False) -> bytes:
+    """Send all, read until the server closes."""
+    with connected(server) as client:
+        for chunk in chunks:
+            client.sendall(chunk)
+        if shut:
+            client.shutdown(socket.SHUT_WR)
+        return rest(client)
+
+
+def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait for it; fail if it does not come."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.005)
+
+
+def is_well(server: Server) -> bool:
+    """Whether an ordinary request is answered as ever."""
+    return say(server, ask("/well", "GET", "Connection: close")).endswith(b"\r\n\r\nGET /well\n")
+
+
+def test_get_is_answered_with_the_handlers_response_and_its_length() -> None:
+    with serving() as server:
+        head, _, body = say(server, ask("/a?b=c", "GET", "Connection: close")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert {b"Content-Length: 11", b"X-Test: yes", b"Content-Type: text/plain; charset=utf-8"} <= set(
+        head.split(b"\r\n")
+    )
+    assert body == b"GET /a?b=c\n"
+
+
+def test_head_has_the_headers_of_get_and_no_body() -> None:
+    with serving() as server:
+        answer = say(server, ask("/", "HEAD", "Connection: close"))
+    assert answer.endswith(b"\r\n\r\n")
+    assert b"\r\nContent-Length: 7\r\n" in answer
+
+
+def test_a_connection_is_kept_alive_for_many_requests() -> None:
+    with serving() as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.address.port, timeout=5)
+        for n in range(50):
+            connection.request(("GET", "HEAD")[n % 2], f"/{n}")
+            response = connection.getresponse()
+            assert (response.status, response.read()) == (200, b"" if n % 2 else f"GET /{n}\n".encode())
+        assert server.connections == 1
+        connection.close()
+        until(lambda: server.connections == 0)
+
+
+def test_http_1_0_is_answered_and_closed() -> None:
+    with serving() as server:
+        assert say(server, ask("/", version="1.0")).endswith(b"\r\n\r\nGET /\n")
+
+
+def test_pipelined_requests_are_answered_in_order() -> None:
+    with serving() as server:
+        requests = [ask(f"/{n}") for n in range(200)]
+        answer = say(server, b"".join([*requests, ask("/last", "GET", "Connection: close")]))
+    bodies = [line for line in answer.decode().splitlines() if line.startswith("GET ")]
+    assert bodies == [*(f"GET /{n}" for n in range(200)), "GET /last"]
+
+
+def test_a_request_in_many_small_pieces_is_one_request() -> None:
+    with serving() as server:
+        pieces = (bytes([byte]) for byte in ask("/pieces", "GET", "Connection: close"))
+        assert say(server, *pieces).endswith(b"GET /pieces\n")
+
+
+def test_a_client_that_has_said_all_and_shut_its_side_gets_its_answers() -> None:
+    with serving() as server:
+        assert say(server, ask("/1"), ask("/2"), shut=True).count(b"HTTP/1.1 200 ") == 2
+        until(lambda: server.connections == 0)
+        assert sum(server.refused.values()) == 0
+
+
+def test_a_body_is_taken_and_ignored_however_it_is_framed() -> None:
+    chunked = ask("/a", "POST", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n3;x=y\r\n...\r\n0\r\nTrailer: t\r\n\r\n"
+    sized = ask("/b", "PUT", "Content-Length: 5", body="hello")
+    with serving() as server:
+        answer = say(server, chunked, sized, ask("/c", "GET", "Connection: close"))
+    assert [line for line in answer.splitlines() if b" /" in line] == [b"POST /a", b"PUT /b", b"GET /c"]
+
+
+def test_an_upgrade_that_is_not_wanted_is_ignored() -> None:
+    with serving() as server:
+        wish = ask("/", "GET", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQ")
+        assert say(server, wish, ask("/next", "GET", "Connection: close")).count(b"HTTP/1.1 200 ") == 2
+
+
+def test_a_repeated_header_counts_whole() -> None:
+    with serving() as server:
+        answer = say(server, ask("/headers", "GET", "Accept: a;q=0.5", "Accept: b", "Connection: close"))
+    assert b"\naccept: a;q=0.5, b\n" in answer
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)), 400),
+        (b"\r\n\r\n\x00\xff\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET /\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nBad Header: y\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZ\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (ask("/", "GET", "X: " + "y" * 300_000), 431),
+        (b"GET /" + b"a" * 300_000, 431),
+        (ask("/", "POST", "Content-Length: 400000", body="z" * 400_000), 413),
+        (ask("/", "POST", "Content-Length: 5", "Expect: 100-continue"), 417),
+    ],
+    ids=lambda value: str(value) if isinstance(value, int) else ascii(value[:40]),
+)
+def test_what_cannot_be_understood_is_refused_counted_and_closed(words: bytes, status: int) -> None:
+    with serving() as server:
+        with connected(server) as client:
+            client.sendall(words)
+            answer = client.recv(65536)
+            client.shutdown(socket.SHUT_WR)
+            answer += rest(client)
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+        assert b"<reset>" not in answer
+        assert b"\r\nConnection: close\r\n" in answer
+        assert server.refused == {"connections": 0, "deadline": 0, str(status): 1}
+        assert is_well(server)
+
+
+def test_a_head_request_that_is_refused_has_no_body_either() -> None:
+    with serving() as server:
+        answer = say(server, ask("/", "HEAD", "Content-Length: 70000", body="z" * 70_000), shut=True)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_a_client_that_goes_on_talking_after_a_refusal_is_closed_all_the_same() -> None:
+    with serving() as server, connected(server) as client:
+        client.sendall(b"nonsense\r\n\r\n")
+        until(lambda: server.refused.get("400") == 1)
+        began = time.monotonic()
+        with pytest.raises(OSError, match=r"reset|[Bb]roken"):  # noqa: PT012 - it breaks at some byte
+            while time.monotonic() < began + 5:
+                client.sendall(b"x" * 1024)
+                time.sleep(0.01)
+        assert 0.5 < time.monotonic() - began < 4
+        assert server.connections == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.binary(max_size=40) | st.sampled_from([ask(), b"\r\n", b"GET ", b"HTTP/1.1", b": "]), max_size=5))
+def test_no_bytes_make_the_server_fail(words: list[bytes]) -> None:
+    with serving() as server:
+        answer = say(server, b"".join(words), shut=True)
+        assert answer == b"" or answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 4", b"HTTP/1.1 5"))
+        assert b"HTTP/1.1 500" not in answer
+        assert is_well(server)
+
+
+def test_a_request_that_dribbles_in_is_cut_off_at_its_deadline_and_counted() -> None:
+    with serving(BRISK) as server, connected(server) as client:
+        began = time.monotonic()
+        with pytest.raises(OSError, match=r"reset|[Bb]roken"):  # noqa: PT012 - it breaks at some byte
+            for byte in ask("/", "GET", "X: " + "y" * 400):
+                client.sendall(bytes([byte]))
+                time.sleep(0.02)
+        assert 0.3 < time.monotonic() - began < 2
+        until(lambda: server.connections == 0)
+        assert server.refused == {"connections": 0, "deadline": 1}
+
+
+@pytest.mark.parametrize("half", [b"GET / HT", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf"])
+def test_half_a_request_is_counted_whether_the_client_waits_or_leaves(half: bytes) -> None:
+    with serving(BRISK) as server:
+        assert say(server, half) == b""
+        assert server.refused == {"connections": 0, "deadline": 1}
+        assert say(server, half, shut=True).startswith(b"HTTP/1.1 400 ")
+        assert server.refused == {"connections": 0, "deadline": 1, "400": 1}
+
+
+def test_a_connection_that_lies_idle_is_closed_and_not_counted_as_refused() -> None:
+    with serving(BRISK) as server:
+        assert say(server) == b""
+        assert say(server, ask()).endswith(b"GET /\n")
+        until(lambda: server.connections == 0)
+        assert server.refused == {"connections": 0, "deadline": 0}
+
+
+@pytest.mark.parametrize("closing", [("Connection: close",), ()])
+def test_a_slow_reader_gets_the_whole_of_a_big_response(closing: tuple[str, ...]) -> None:
+    with serving(Limits(idle_seconds=0.2)) as server, connected(server, receive_buffer=4096) as client:
+        client.sendall(ask("/big", "GET", *closing))
+        chunks = []
+        for _ in range(20):
+            chunks.append(client.recv(4096))
+            time.sleep(0.02)
+        assert (b"".join(chunks) + rest(client)).partition(b"\r\n\r\n")[2] == BIG
+
+
+@pytest.mark.parametrize("size", [30_000, 220_000, 250_000, 280_000, 3_000_000])
+def test_no_response_loses_its_end_when_the_reader_is_late(size: int, tmp_path: Path) -> None:
+    """The sizes lie around what the kernel takes at once of a Unix socket, 208 KiB, and asyncio's 64 KiB beyond."""
+    page, address = BIG[:size], Address(path=str(tmp_path / "exporter.sock"))
+    with serving(handler=lambda _: Response(200, page), address=address) as server, connected(server) as client:
+        client.sendall(ask("/", "GET", "Connection: close"))
+        time.sleep(0.15)
+        assert rest(client).partition(b"\r\n\r\n")[2] == page
+
+
+def test_a_client_that_never_reads_is_cut_off_at_the_write_deadline_and_counted() -> None:
+    with serving(BRISK) as server, connected(server, receive_buffer=4096) as client:
+        began = time.monotonic()
+        client.sendall(ask("/big") * 3)
+        until(lambda: server.refused["deadline"] == 1)
+        assert 0.4 < time.monotonic() - began < 3
+        until(lambda: server.connections == 0)
+        assert len(rest(client)) < len(BIG)
+        assert is_well(server)
+
+
+def test_slow_clients_do_not_keep_a_quick_one_waiting() -> None:
+    with serving() as server, ExitStack() as stack:
+        for _ in range(30):
+            slow = stack.enter_context(connected(server, receive_buffer=4096))
+            slow.sendall(ask("/big"))
+        began = time.monotonic()
+        assert is_well(server)
+        assert time.monotonic() - began < 1
+
+
+def test_connections_beyond_the_limit_are_closed_and_counted_and_room_is_given_again() -> None:
+    with serving(Limits(connections=3)) as server:
+        with ExitStack() as stack:
+            clients = [stack.enter_context(connected(server)) for _ in range(3)]
+            until(lambda: server.connections == 3)
+            assert say(server) in {b"", b"<reset>"}
+            assert say(server) in {b"", b"<reset>"}
+            assert server.refused == {"connections": 2, "deadline": 0}
+            clients[0].sendall(ask("/still"))
+            assert clients[0].recv(65536).endswith(b"GET /still\n")
+        until(lambda: server.connections == 0)
+        assert is_well(server)
+
+
+def test_clients_that_vanish_in_mid_answer_leave_nothing_behind() -> None:
+    with serving() as server:
+        for _ in range(20):
+            with connected(server, receive_buffer=4096) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+                client.sendall(ask("/big"))
+                client.recv(10)
+        until(lambda: server.connections == 0)
+        assert sum(server.refused.values()) == 0
+
+
+def test_a_handler_that_raises_is_a_500_without_its_reason_and_the_server_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with serving() as server:
+        answer = say(server, ask("/raise"), ask("/after", "GET", "Connection: close"))
+        assert is_well(server)
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"GET /after\n" in answer
+    assert SECRET.encode() not in answer
+    assert b"Traceback" not in answer
+    assert SECRET in caplog.text
+
+
+def test_a_response_that_is_no_http_closes_the_connection_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    odd = Response(200, b"", headers=(("Bad", f"line\n{SECRET}"),))
+    with serving(handler=lambda _: odd) as server:
+        assert say(server, ask()) == b""
+        until(lambda: server.connections == 0)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "", "localhost"])
+def test_it_listens_where_it_is_told_and_tells_the_real_port(host: str) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this kernel has no IPv6")
+    with serving(address=Address(host)) as server:
+        assert server.address.port > 0
+        assert str(server.address) == f"{'[::1]' if host == '::1' else host}:{server.address.port}"
+        assert is_well(server)
+
+
+def test_an_empty_host_is_both_families() -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this kernel has no IPv6")
+    with serving(address=Address()) as server:
+        for host in ("127.0.0.1", "::1"):
+            connection = http.client.HTTPConnection(host, server.address.port, timeout=5)
+            connection.request("GET", "/")
+            assert connection.getresponse().read() == b"GET /\n"
+            connection.close()
+
+
+def test_stop_closes_idle_busy_and_new_connections_at_once_and_may_be_called_twice() -> None:
+    with serving() as server, ExitStack() as stack:
+        idle, busy, half = (stack.enter_context(connected(server, receive_buffer=4096)) for _ in range(3))
+        busy.sendall(ask("/big"))
+        half.sendall(b"GET / HT")
+        assert len(busy.recv(1000)) == 1000
+        until(lambda: server.connections == 3)
+        began = time.monotonic()
+        server.stop()
+        server.stop()
+        assert time.monotonic() - began < 1
+        assert server.connections == 0
+        assert [rest(client) in {b"", b"<reset>"} for client in (idle, half)] == [True, True]
+        assert len(rest(busy)) < len(BIG)
+        with pytest.raises(ConnectionRefusedError):
+            say(server)
+
+
+def test_stopping_while_clients_arrive_leaves_nothing_behind() -> None:
+    for _ in range(20):
+        with serving() as server, ExitStack() as stack:
+            for _ in range(10):
+                stack.enter_context(connected(server)).sendall(ask())
+            server.stop()
+            assert server.connections == 0
+
+
+def test_a_stopped_server_can_be_started_again_at_its_address() -> None:
+    with serving() as server:
+        port = server.address.port
+        server.stop()
+        server.start()
+        assert server.address.port == port
+        assert is_well(server)
+
+
+def test_stopping_what_was_never_started_does_nothing() -> None:
+    Server(Address("127.0.0.1"), echo).stop()
+
+
+def test_a_port_in_use_is_an_error_that_says_who_to_look_for_and_what_to_do() -> None:
+    with serving() as server:
+        with pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{server.address.port}: Address") as caught:
+            Server(server.address, echo).start()
+        assert f"ss -ltnp 'sport = :{server.address.port}'" in caught.value.remedy
+        assert "--web.listen-address=" in caught.value.remedy
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1", "a" * 70, "..", "::g"])
+def test_a_host_that_is_not_here_is_an_error_with_a_remedy(host: str) -> None:
+    with pytest.raises(ListenError, match="cannot listen on ") as caught:
+        Server(Address(host, 12011), echo).start()
+    assert "--web.listen-address=" in caught.value.remedy
+
+
+def test_a_unix_socket_is_served_to_owner_and_group_and_removed_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "exporter.sock"
+    with serving(address=Address(path=str(path))) as server:
+        assert str(server.address) == f"unix:{path}"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        assert is_well(server)
+        with connected(server) as client:
+            client.sendall(ask("/1") + ask("/2", "GET", "Connection: close"))
+            assert rest(client).count(b"HTTP/1.1 200 ") == 2
+    assert not path.exists()
+
+
+def test_a_unix_socket_left_behind_is_replaced(tmp_path: Path) -> None:
+    path = str(tmp_path / "exporter.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind(path)
+    with serving(address=Address(path=path)) as server:
+        assert is_well(server)
+
+
+def test_a_unix_socket_that_is_in_use_stays_its_owners(tmp_path: Path) -> None:
+    address = Address(path=str(tmp_path / "exporter.sock"))
+    with serving(address=address) as server:
+        second = Server(address, echo)
+        with pytest.raises(ListenError, match="Address already in use") as caught:
+            second.start()
+        second.stop()
+        assert f"ss -lxp src {address.path}" in caught.value.remedy
+        assert is_well(server)
+
+
+def test_a_file_that_is_no_socket_is_never_removed(tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("data")
+    server = Server(Address(path=str(path)), echo)
+    with pytest.raises(ListenError, match="Address already in use") as caught:
+        server.start()
+    server.stop()
+    assert f"mv {path} {path}.old" in caught.value.remedy
+    assert path.read_text() == "data"
+
+
+@pytest.mark.parametrize("name", ["missing/folder.sock", "x" * 200])
+def test_a_unix_socket_that_cannot_be_made_is_an_error_with_a_remedy(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ListenError, match="cannot listen on unix:") as caught:
+        Server(Address(path=str(tmp_path / name)), echo).start()
+    assert "--web.listen-address=" in caught.value.remedy
