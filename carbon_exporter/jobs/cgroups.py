@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _CONTAINER = re.compile(
-    r"(?:.*:)?(?:(?P<manager>docker|libpod|crio|cri-containerd|nerdctl)[-:](?:payload-|conmon-)?)?"
+    r"(?:.*?:)??(?:(?P<manager>docker|libpod|crio|cri-containerd|nerdctl)[-:](?:payload-|conmon-)?)?"
     r"(?P<id>[0-9a-f]{64})(?:\.scope)?"
 )
 """`docker-ID.scope` and its kin; `kubepods-podUID.slice:cri-containerd:ID` is what a runtime that does not ask systemd
@@ -220,5 +220,5 @@ def _count_cpus(text: bytes) -> int:
     for part in text.strip().split(b","):
         if part:
             first, dash, last = part.partition(b"-")
-            count += int(last) - int(first) + 1 if dash else 1
+            count += int(last if dash else first) - int(first) + 1
     return max(0, count)
