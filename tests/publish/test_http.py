@@ -315,7 +315,7 @@ def test_slow_clients_do_not_keep_a_quick_one_waiting() -> None:
             slow.sendall(ask("/big"))
         began = time.monotonic()
         assert is_well(server)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 2
 
 
 def test_connections_beyond_the_limit_are_closed_and_counted_and_room_is_given_again() -> None:
@@ -395,7 +395,7 @@ def test_stop_closes_idle_busy_and_new_connections_at_once_and_may_be_called_twi
         began = time.monotonic()
         server.stop()
         server.stop()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 2
         assert server.connections == 0
         assert [rest(client) in {b"", b"<reset>"} for client in (idle, half)] == [True, True]
         assert len(rest(busy)) < len(BIG)

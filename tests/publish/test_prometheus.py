@@ -72,7 +72,7 @@ def canonical(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seen=snapshots())
 @example(seen=snapshot())
 @example(seen=many_jobs(300))
@@ -81,7 +81,7 @@ def test_a_page_is_line_for_line_what_prometheus_client_writes(form: Format, see
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seen=snapshots())
 @example(seen=snapshot())
 def test_a_page_is_read_back_as_the_samples_it_was_made_of(form: Format, seen: Snapshot) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +92,32 @@ def test_fifty_kills_lose_nothing_that_was_scraped_and_no_energy(tmp_path: Path)
             assert last["gap_seconds"][device] == 0
     away = sum(row[5] for row in last["jobs"] if row[0] == "_unattributed_" and row[2] == "cpu0")
     assert away > 0.2 * counted(last, "cpu0"), "energy of the time between two lives belongs to nobody known"
+
+
+def test_two_scrapers_one_or_none_make_no_difference_to_the_totals(tmp_path: Path) -> None:
+    sysfs = tmp_path / "sys"
+    two_sockets(sysfs, range_uj=2_000_000_000, limit_watts=60)
+    done = threading.Event()
+
+    def scrape(exporter: Exporter) -> None:
+        while not done.is_set():
+            exporter.get("/metrics")
+
+    with driven_tree(sysfs, TRACE) as truth, ExitStack() as stack:
+        lives = []
+        for scrapers in range(3):
+            flags = ("--sample.interval=500ms", f"--path.sysfs={sysfs}", f"--storage.path={tmp_path / str(scrapers)}")
+            life = stack.enter_context(Exporter(*flags))
+            lives.append((life, tmp_path / str(scrapers), state_of(tmp_path / str(scrapers))))
+            for _ in range(scrapers):
+                threading.Thread(target=scrape, args=(life,), daemon=True).start()
+        time.sleep(12)
+        done.set()
+        for life, storage, first in lives:
+            assert life.stop() == 0
+            last = state_of(storage)
+            for device in DEVICES:
+                expected = true_joules(truth, device, first, last)
+                assert counted(last, device) == pytest.approx(expected, rel=5e-3), (storage.name, device)
+                jobs = sum(row[5] for rows in (last["jobs"], last["pending"]) for row in rows if row[2] == device)
+                assert jobs == pytest.approx(counted(last, device), rel=1e-9)
