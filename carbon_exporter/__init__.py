@@ -13,8 +13,7 @@ in a registry of your own:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as type checkers know it; importing typing would cost more than all the rest
 if TYPE_CHECKING:
     from carbon_exporter.config import Settings
     from carbon_exporter.errors import CarbonExporterError

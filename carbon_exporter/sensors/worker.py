@@ -34,6 +34,7 @@ class SensorWorker:
         self._done = threading.Event()
         self._closing = False
         self._asked = False
+        self._late = False
         self._sample: Sample | SensorError | None = None
         threading.Thread(target=self._work, name=f"sensor-{sensor.name}", daemon=True).start()
 
@@ -45,13 +46,17 @@ class SensorWorker:
             self._wanted.set()
 
     def answer(self, patience: float) -> tuple[Reading, ...]:
-        """What was read, if it comes within `patience` seconds; a late answer is given at the next call."""
-        if not self._done.wait(patience):
+        """What was read, if it comes within `patience` seconds; a late answer is given at the next call.
+
+        Who was late once is not waited for again until it has answered.
+        """
+        if not self._done.wait(0 if self._late else patience):
+            self._late = True
             self._failed(
                 "deadline", SensorError(f"{self.sensor.name} has not answered in time", remedy="its driver hangs")
             )
             return ()
-        self._asked = False
+        self._asked = self._late = False
         sample, self._sample = self._sample, None
         if sample is None:
             return ()

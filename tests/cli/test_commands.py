@@ -42,7 +42,9 @@ def findings(machine: Machine, *, prefix: tuple[str, ...] = ()) -> dict[str, Any
 
 def test_sensors_tells_each_device_with_its_quality_and_watts(machine: Machine) -> None:
     found = findings(machine)
-    assert [(d["device"], d["quality"], d["power_watts"]) for d in found["rapl"]["devices"]] == [("cpu0", "measured", 0.0)]
+    assert [(d["device"], d["quality"], d["power_watts"]) for d in found["rapl"]["devices"]] == [
+        ("cpu0", "measured", 0.0)
+    ]
     (dram,) = found["model"]["devices"]
     assert (dram["device"], dram["quality"]) == ("dram0", "default")
     assert dram["power_watts"] == pytest.approx(16 * 0.375)

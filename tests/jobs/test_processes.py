@@ -37,7 +37,9 @@ def watch(program: Program, interval: float) -> dict[int, int]:
         known = 0
         while known < len(reported):
             known = len(reported)
-            reported.update({one.pid: 0 for one in processes if one.stat.parent in reported and one.pid not in reported})
+            reported.update(
+                {one.pid: 0 for one in processes if one.stat.parent in reported and one.pid not in reported}
+            )
         for one in processes:
             if one.pid in reported:
                 reported[one.pid] += one.ticks

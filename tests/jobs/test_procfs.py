@@ -137,7 +137,9 @@ def test_groups_are_found_in_every_hierarchy() -> None:
 
 
 def test_a_proportional_size_is_read_in_bytes() -> None:
-    assert parse_pss(b"5600-7ffc ---p 0 00:00 0   [rollup]\nRss:    900 kB\nPss:    300 kB\nPss_Anon: 5 kB\n") == 307200.0
+    assert (
+        parse_pss(b"5600-7ffc ---p 0 00:00 0   [rollup]\nRss:    900 kB\nPss:    300 kB\nPss_Anon: 5 kB\n") == 307200.0
+    )
 
 
 PARSERS: tuple[Callable[[bytes], object], ...] = (

@@ -122,5 +122,3 @@ class FakeProc:
         lines = "".join(f"cpu{number} 0 0 0 0\n" for number in range(cpus))
         (self.root / "stat").write_text(f"cpu {busy} 0 0 0 0 0 0 0 0 0\n{lines}")
         (self.root / "meminfo").write_text(f"MemTotal: {total_kib} kB\nMemAvailable: {free_kib} kB\n")
-
-

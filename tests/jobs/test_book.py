@@ -1,0 +1,151 @@
+"""The job book: who is published and for how long; and whatever is folded, nothing of its use is lost."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carbon_exporter.jobs.base import IDLE, OVERFLOW, UNATTRIBUTED, Activity, Job, Usage
+from carbon_exporter.jobs.book import JobBook
+
+A, B, C, D = (Job(name) for name in "abcd")
+MARKED = "CARBON_JOB"
+
+
+def activity(at: float, *usages: Usage) -> Activity:
+    return Activity(at - 5.0, at, 4, 20.0, 1000.0, 500.0, usages)
+
+
+def book(most: int = 64, linger: float = 300.0, retain: float = 86400.0) -> JobBook:
+    return JobBook(most=most, linger=linger, retain=retain)
+
+
+def ran(*jobs: Job) -> tuple[Usage, ...]:
+    return tuple(Usage(job, 1.0) for job in jobs)
+
+
+def admitted(one: JobBook, at: float, *usages: Usage, rules: dict[Job, str] | None = None) -> set[Job]:
+    return {usage.job for usage in one.admit(activity(at, *usages), rules or {}).usages}
+
+
+def test_a_job_is_published_while_it_runs_and_lingers_after_its_end() -> None:
+    one = book(linger=300.0)
+    assert one.published() == frozenset()
+    admitted(one, 10.0, *ran(A, B))
+    assert one.published() == {A, B}
+    admitted(one, 310.0, *ran(B))
+    assert one.published() == {A, B}, "300 s after its end is still within"
+    admitted(one, 310.1, *ran(B))
+    assert one.published() == {B}
+
+
+def test_a_job_is_remembered_and_then_forgotten() -> None:
+    one = book(linger=300.0, retain=1000.0)
+    admitted(one, 0.0, *ran(A))
+    admitted(one, 1000.0)
+    assert (one.published(), one.remembered(), one.last_seen()) == (frozenset(), {A}, {A: 0.0})
+    admitted(one, 1000.1)
+    assert one.remembered() == frozenset()
+
+
+def test_a_remembered_job_that_comes_back_is_published_again() -> None:
+    one = book(linger=10.0)
+    admitted(one, 0.0, *ran(A))
+    admitted(one, 100.0)
+    assert one.published() == frozenset()
+    admitted(one, 200.0, *ran(A))
+    assert one.published() == {A}
+
+
+def test_jobs_beyond_the_limit_are_folded_with_all_that_they_used() -> None:
+    one = book(most=1)
+    usages = (Usage(A, 3.0, 10.0, 1.0), Usage(B, 2.0, 20.0, 2.0), Usage(C, 1.0, 30.0, 4.0))
+    assert one.admit(activity(5.0, *usages), {}).usages == (usages[0], Usage(OVERFLOW, 3.0, 50.0, 6.0))
+    assert one.published() == one.remembered() == {A}
+    assert one.folded_total == 2
+
+
+def test_nothing_is_changed_where_nothing_is_folded() -> None:
+    one, what = book(), activity(5.0, *ran(A, B))
+    assert one.admit(what, {}) is what
+    assert one.folded_total == 0
+
+
+def test_a_job_is_counted_as_folded_each_time_it_begins_to_be() -> None:
+    one = book(most=1, linger=0.0)
+    for at in (5.0, 10.0, 15.0):
+        admitted(one, at, Usage(A, 9.0), *ran(B))
+        assert one.folded_total == 1
+    admitted(one, 20.0, *ran(B))
+    assert one.published() == {B}
+    admitted(one, 25.0, Usage(A, 9.0), *ran(B))
+    assert one.folded_total == 2
+
+
+def test_of_new_jobs_the_marked_come_first_then_those_that_use_most() -> None:
+    usages = (Usage(A, 9.0), Usage(B, 5.0), Usage(C, 1.0), Usage(D, 0.0))
+    assert admitted(book(most=1), 5.0, *usages) == {A, OVERFLOW}
+    assert admitted(book(most=1), 5.0, *usages, rules={D: MARKED, A: "unit"}) == {D, OVERFLOW}
+    assert admitted(book(most=3), 5.0, *usages, rules={D: MARKED}) == {D, A, B, OVERFLOW}
+
+
+def test_who_is_published_is_not_displaced() -> None:
+    one = book(most=1)
+    admitted(one, 5.0, *ran(A))
+    assert admitted(one, 10.0, Usage(A, 0.0), Usage(B, 9.0), rules={B: MARKED}) == {A, OVERFLOW}
+    assert admitted(one, 15.0, Usage(B, 9.0), rules={B: MARKED}) == {OVERFLOW}, "a lingers"
+    assert one.published() == {A}
+
+
+def test_a_lower_limit_folds_new_jobs_and_hides_nothing() -> None:
+    one = book(most=2)
+    admitted(one, 5.0, *ran(A, B))
+    one.most = 1
+    assert admitted(one, 10.0, Usage(A, 2.0), Usage(B, 1.0)) == {A, OVERFLOW}
+    assert one.published() == {A, B}
+
+
+def test_a_restored_book_goes_on_where_it_was() -> None:
+    one = book(linger=300.0, retain=1000.0)
+    one.restore({A: 0.0, B: -500.0, C: -1000.0, IDLE: 0.0, UNATTRIBUTED: 0.0}, 7, now=100.0)
+    assert one.published() == {A}
+    assert one.remembered() == {A, B}
+    assert one.folded_total == 7
+    admitted(one, 105.0, *ran(B))
+    assert one.published() == {A, B}
+
+
+usages = st.lists(
+    st.builds(
+        Usage,
+        st.integers(0, 12).map(lambda number: Job(f"job{number}")),
+        st.floats(0.0, 1e6),
+        st.floats(0.0, 1e12),
+        st.floats(0.0, 64.0),
+    ),
+    max_size=8,
+    unique_by=lambda usage: usage.job,
+)
+ticks = st.lists(st.tuples(st.floats(0.1, 400.0), usages), max_size=15)
+
+
+@given(ticks=ticks, most=st.integers(1, 6), marked=st.sets(st.integers(0, 12)))
+def test_folding_loses_no_use_and_never_publishes_too_many(
+    ticks: list[tuple[float, list[Usage]]], most: int, marked: set[int]
+) -> None:
+    one, at = book(most=most, linger=100.0, retain=500.0), 0.0
+    rules = {Job(f"job{number}"): MARKED for number in marked}
+    for seconds, used in ticks:
+        at += seconds
+        before = one.published()
+        result = one.admit(activity(at, *used), rules).usages
+        for field in ("cpu_seconds", "memory_bytes", "cpus_reserved"):
+            whole, parts = (math.fsum(getattr(usage, field) for usage in which) for which in (used, result))
+            assert math.isclose(whole, parts, rel_tol=1e-12, abs_tol=1e-300)
+        running = {usage.job for usage in result} - {OVERFLOW}
+        assert running <= one.published() <= one.remembered()
+        assert running >= {usage.job for usage in used} & before & one.published()
+        assert len(one.published()) <= most
+        assert len({usage.job for usage in result}) == len(result)
