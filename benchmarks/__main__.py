@@ -13,7 +13,7 @@ from pathlib import Path
 
 import benchmarks
 from benchmarks.figure import Figure, Plan
-from carbon_exporter import __version__
+from carbon_exporter import __version__, logs
 from carbon_exporter.cli.table import table
 
 QUESTIONS = ("scrape", "idle", "start", "tick")
@@ -24,6 +24,7 @@ _WIDTH = 160
 def main(argv: Sequence[str] | None = None) -> int:
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the harness that starts exporters lives there
     parsed = _parser().parse_args(argv)
+    logs.configure("error", "logfmt")
     print("\n".join(_machine()), flush=True)
     rows: list[Sequence[str]] = []
     for question in QUESTIONS:

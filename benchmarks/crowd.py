@@ -69,7 +69,7 @@ def _group(name: str) -> Iterator[bool]:
     path = hierarchy.cpu_root / name if hierarchy else None
     try:
         if path is not None:
-            path.mkdir()
+            path.mkdir(exist_ok=True)
     except OSError:
         path = None
     try:

@@ -1,7 +1,7 @@
 """The same series by prometheus_client's own exposition: a process of its own, started by `scrape`.
 
-`python -m benchmarks.reference RECORDING SERIES_MAX` samples the recording for two seconds, then serves what it has by
-`start_http_server` and the Collector, and prints the port. It ends when its standard input does.
+`python -m benchmarks.reference RECORDING SERIES_MAX` samples the recording twice, then serves what it has by
+`start_http_server` and the Collector, and prints the port.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, start_http_server
 
+from carbon_exporter import logs
 from carbon_exporter.config import Settings
 from carbon_exporter.publish.collector import CarbonCollector
 from carbon_exporter.service import Service
@@ -27,30 +29,33 @@ _SAMPLING_SECONDS = 6.5
 
 
 @contextmanager
-def reference(recording: Path, series_max: int) -> Iterator[int]:
-    """The port on which prometheus_client serves the recording's series while the block runs."""
+def reference(recording: Path, series_max: int) -> Iterator[Callable[[], int]]:
+    """prometheus_client serves the recording's series while the block runs; gives the port, once it is sampled."""
     command = [sys.executable, "-m", "benchmarks.reference", str(recording), str(series_max)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        output = process.stdout
+        assert output is not None
+        port = lru_cache(lambda: int(output.readline()))
         try:
-            yield int(process.stdout.readline())
+            yield port
         finally:
-            process.stdin.close()
+            process.kill()
 
 
 def main() -> None:
     recording, series_max = sys.argv[1:]
-    settings = Settings(listen="127.0.0.1:0", storage=None, replay=Path(recording), series_max=int(series_max))
+    logs.configure("error", "logfmt")
+    most = int(series_max)
+    settings = Settings("127.0.0.1:0", storage=None, region="FR", replay=Path(recording), series_max=most)
     service = Service(settings, os.environ)
     service.start()
     threading.Timer(_SAMPLING_SECONDS, service.stop).start()
     service.run()
     registry = CollectorRegistry()
     registry.register(CarbonCollector(lambda: service.snapshot))
-    server, _ = start_http_server(0, "127.0.0.1", registry)
+    server, serving = start_http_server(0, "127.0.0.1", registry)
     print(server.server_port, flush=True)
-    sys.stdin.read()
+    serving.join()
 
 
 if __name__ == "__main__":

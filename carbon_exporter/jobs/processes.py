@@ -3,10 +3,14 @@
 A process's own time misses its short-lived children, and the time of its waited-for children holds again what was
 already counted while they lived. `scan` reports time that was not reported before: own time, plus waited-for time less
 what was already reported of those who were waited for.
+
+A scan is not one moment. Parents are read before their children, so that a child which ends meanwhile is at worst gone
+before its parent's time holds it: what was reported of it is then subtracted at the next scan.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -43,6 +47,8 @@ class ProcessTable:
         """`procfs` is where the host's processes are: `/proc`, or a mount of the host's in a container."""
         self._procfs = procfs
         self._last: dict[int, ProcessStat] | None = None
+        self._owed: dict[int, int] = {}
+        """By pid: ticks reported of children that have ended, which the process's own time did not hold yet."""
 
     def scan(self) -> list[Process]:
         """All processes now. A process that ends meanwhile is left out. Raises `OSError` if /proc cannot be read."""
@@ -51,24 +57,28 @@ class ProcessTable:
         if before is None:
             return [Process(pid, stat, True, 0) for pid, stat in now.items()]
         gone = [(pid, stat) for pid, stat in before.items() if not _same(now.get(pid), stat)]
-        reported = _reported_of_children(gone, before, now) if gone else {}
+        reported = _reported_of_children(gone, before, now, self._owed) if gone else {}
+        owed, self._owed = self._owed, {}
         processes = []
         for pid, stat in now.items():
             old = before.get(pid)
             old = old if _same(old, stat) else None
             new = old is None or (old.comm, old.stack) != (stat.comm, stat.stack)
-            processes.append(Process(pid, stat, new, fresh_ticks(old, stat, reported.get(pid, 0))))
+            due = reported.get(pid, 0) + owed.get(pid, 0)
+            processes.append(Process(pid, stat, new, fresh_ticks(old, stat, due)))
+            if old is not None and pid in reported:
+                self._owed[pid] = min(reported[pid], max(0, due - (stat.waited - old.waited)))
         return processes
 
     def _read_all(self) -> dict[int, ProcessStat]:
-        table = {}
+        table, last = {}, self._last or {}
         root = os.open(self._procfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            for name in os.listdir(root):
-                if name.isdigit():
-                    stat = _read_stat(name, root)
-                    if stat is not None:
-                        table[int(name)] = stat
+            pids = [int(name) for name in os.listdir(root) if name.isdigit()]
+            for pid in sorted(pids, key=lambda pid: last[pid].started if pid in last else math.inf):
+                stat = _read_stat(str(pid), root)
+                if stat is not None:
+                    table[pid] = stat
         finally:
             os.close(root)
         return table
@@ -89,15 +99,18 @@ def _same(one: ProcessStat | None, other: ProcessStat) -> bool:
 
 
 def _reported_of_children(
-    gone: Iterable[tuple[int, ProcessStat]], before: dict[int, ProcessStat], now: dict[int, ProcessStat]
+    gone: Iterable[tuple[int, ProcessStat]],
+    before: dict[int, ProcessStat],
+    now: dict[int, ProcessStat],
+    owed: dict[int, int],
 ) -> dict[int, int]:
     """For each living process: ticks already reported of descendants that have ended since, and came to it by wait."""
     reported: dict[int, int] = {}
-    for _, stat in gone:
+    for pid, stat in gone:
         parent, seen = stat.parent, 0
         while (old := before.get(parent)) is not None and not _same(now.get(parent), old) and seen < len(before):
             parent, seen = old.parent, seen + 1
-        reported[parent] = reported.get(parent, 0) + stat.own + stat.waited
+        reported[parent] = reported.get(parent, 0) + stat.own + stat.waited + owed.get(pid, 0)
     return reported
 
 

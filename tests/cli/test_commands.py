@@ -11,12 +11,10 @@ from typing import Any
 
 import pytest
 from support.machine import Machine
-from support.other_user import needs_root, public_directory
+from support.other_user import as_nobody, needs_root, public_directory
 from support.powercap import PowercapTree
 
 from carbon_exporter.publish.catalogue import CATALOGUE
-
-AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
 def cli(*arguments: str, prefix: tuple[str, ...] = ()) -> str:
@@ -57,12 +55,12 @@ def test_sensors_names_the_file_and_the_command_where_permission_is_missing() ->
         tree = PowercapTree(machine.root / "sys")
         tree.add("intel-rapl:0", "package-0")
         tree.deny("intel-rapl:0")
-        found = findings(machine, prefix=AS_NOBODY)
+        found = findings(machine, prefix=as_nobody())
         assert found["rapl"]["state"] == "denied"
         assert "intel-rapl:0/energy_uj" in found["rapl"]["reason"]
         assert "sudo setpriv --bounding-set=-all" in found["rapl"]["remedy"]
         assert {d["device"] for d in found["model"]["devices"]} == {"cpu0", "dram0"}
-        shown = cli("sensors", f"--path.sysfs={tree.sysfs}", prefix=AS_NOBODY)
+        shown = cli("sensors", f"--path.sysfs={tree.sysfs}", prefix=as_nobody())
     assert "not allowed" in shown
     assert "→ " in shown
 

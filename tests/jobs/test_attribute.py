@@ -92,7 +92,7 @@ def test_a_division_is_exact_and_in_proportion(joules: float, weights: dict[Job,
 
 
 def test_separate_leaves_idle_to_nobody() -> None:
-    """a runs one of four CPUs, b a half, and 10 CPU seconds have no known owner: 40 were there."""
+    """Job a runs one of four CPUs, b a half, and 10 CPU seconds have no known owner: 40 were there."""
     activity = ran(Usage(A, 10.0), Usage(B, 5.0), busy=25.0)
     assert charged(energy(400.0), activity) == {A: 100.0, B: 50.0, UNATTRIBUTED: 100.0, IDLE: 150.0}
 

@@ -1,14 +1,14 @@
-"""Control groups: names from the paths that runtimes really make, and counters of a real tree whose groups come and go."""
+"""Control groups: names from the paths of real runtimes, and counters of a real tree whose groups come and go."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from conftest import Groups
 from hypothesis import given
 from hypothesis import strategies as st
-from workloads import run
+from support.groups import Groups
+from support.workloads import run
 
 from carbon_exporter.jobs.base import RESERVED, Claim, Job, Workload, clean_name
 from carbon_exporter.jobs.cgroups import CgroupNames, CgroupTree, Hierarchy, find_hierarchy, is_owner, owner_path
@@ -127,20 +127,20 @@ def hierarchy_of(kind: str, sysfs: Path) -> Hierarchy:
 
 
 @pytest.mark.parametrize(
-    ("kind", "version", "cpu", "memory", "controller"),
+    ("kind", "version", "folders", "controller"),
     [
-        ("unified", 2, "", "", ""),
-        ("hybrid", 2, "unified", "memory", ""),
-        ("version 1", 1, "cpuacct", "memory", "cpuacct"),
-        ("version 1, joined", 1, "cpu,cpuacct", "memory", "cpuacct"),
+        ("unified", 2, ("", ""), ""),
+        ("hybrid", 2, ("unified", "memory"), ""),
+        ("version 1", 1, ("cpuacct", "memory"), "cpuacct"),
+        ("version 1, joined", 1, ("cpu,cpuacct", "memory"), "cpuacct"),
     ],
 )
 def test_each_way_to_mount_the_tree_is_found(
-    tmp_path: Path, kind: str, version: int, cpu: str, memory: str, controller: str
+    tmp_path: Path, kind: str, version: int, folders: tuple[str, str], controller: str
 ) -> None:
     found, root = hierarchy_of(kind, tmp_path), tmp_path / "fs/cgroup"
-    assert (found.version, found.cpu_root, found.memory_root) == (version, root / cpu, root / memory)
-    assert found.controller == controller
+    assert (found.version, found.controller) == (version, controller)
+    assert (found.cpu_root, found.memory_root) == (root / folders[0], root / folders[1])
 
 
 def test_a_machine_without_a_tree_has_none(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import resource
 from pathlib import Path
 
 import pytest
-from conftest import Groups
+from support.groups import Groups
 from support.other_user import needs_root, run_as_nobody
-from workloads import FakeProc, Program, run
+from support.workloads import FakeProc, Program, run
 
 from carbon_exporter.jobs.marked import (
     GROUP_PERIOD_SECONDS,

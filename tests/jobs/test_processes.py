@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from workloads import TICKS, FakeProc, Program, run
+from support.workloads import TICKS, FakeProc, Program, run
 
 from carbon_exporter.jobs.processes import Process, ProcessTable, fresh_ticks
 from carbon_exporter.jobs.procfs import ProcessStat, parse_process_stat
@@ -28,8 +28,8 @@ def used(pid: int) -> int:
     return stat.own + stat.waited
 
 
-def watch(program: Program, interval: float) -> dict[int, int]:
-    """Scan until the program has done its work; returns the reported ticks of all that it started, by pid."""
+def watch(program: Program, interval: float) -> tuple[dict[int, int], int]:
+    """Scan until the program has done its work: the reported ticks of all that it started, by pid, and the truth."""
     table, reported = ProcessTable(Path("/proc")), {program.pid: 0}
 
     def look() -> None:
@@ -45,6 +45,7 @@ def watch(program: Program, interval: float) -> dict[int, int]:
                 reported[one.pid] += one.ticks
 
     assert program.says() == "ready"
+    before = used(program.pid)
     table.scan()
     program.go_on()
     until = time.monotonic() + 30
@@ -52,7 +53,7 @@ def watch(program: Program, interval: float) -> dict[int, int]:
         look()
     assert program.says() == "done"
     look()
-    return reported
+    return reported, used(program.pid) - before
 
 
 def test_the_first_scan_reports_nothing_and_all_as_new(tmp_path: Path) -> None:
@@ -112,6 +113,57 @@ def test_a_chain_whose_middle_ends_too_is_reported_once(tmp_path: Path) -> None:
     proc.end(11, 12)
     proc.set(10, waited=57)
     assert ticks(table.scan()) == {10: 7}
+
+
+def test_a_child_that_ends_while_we_look_is_subtracted_at_the_next_look(tmp_path: Path) -> None:
+    """Its parent was read before it had waited: the time comes one scan later."""
+    proc, table = FakeProc(tmp_path), ProcessTable(tmp_path)
+    proc.set(10)
+    proc.set(11, parent=10)
+    table.scan()
+    proc.set(11, parent=10, own=60)
+    table.scan()
+    proc.end(11)
+    assert ticks(table.scan()) == {}
+    proc.set(10, waited=75)
+    assert ticks(table.scan()) == {10: 15}
+    proc.set(10, waited=95)
+    assert ticks(table.scan()) == {10: 20}
+
+
+def test_what_did_not_come_at_the_next_look_is_expected_no_longer(tmp_path: Path) -> None:
+    proc, table = FakeProc(tmp_path), ProcessTable(tmp_path)
+    proc.set(10)
+    proc.set(11, parent=10, own=60)
+    table.scan()
+    proc.end(11)
+    assert ticks(table.scan()) == ticks(table.scan()) == {}
+    proc.set(10, waited=75)
+    assert ticks(table.scan()) == {10: 75}
+
+
+def test_what_a_process_was_still_to_be_given_passes_to_its_parent_when_it_ends(tmp_path: Path) -> None:
+    proc, table = FakeProc(tmp_path), ProcessTable(tmp_path)
+    for pid, parent in ((10, 1), (11, 10), (12, 11)):
+        proc.set(pid, parent=parent)
+    table.scan()
+    proc.set(12, parent=11, own=30)
+    table.scan()
+    proc.end(12)
+    table.scan()
+    proc.end(11)
+    assert ticks(table.scan()) == {}
+    proc.set(10, waited=33)
+    assert ticks(table.scan()) == {10: 3}
+
+
+def test_parents_are_read_before_their_children_whatever_their_numbers(tmp_path: Path) -> None:
+    proc, table = FakeProc(tmp_path), ProcessTable(tmp_path)
+    for pid, started in ((900, 1), (30, 2), (7, 3), (500, 4)):
+        proc.set(pid, parent=1, started=started)
+    table.scan()
+    proc.set(1, parent=0, started=9)
+    assert [one.pid for one in table.scan()] == [900, 30, 7, 500, 1]
 
 
 def test_a_parent_that_ignores_its_children_is_not_charged_for_them(tmp_path: Path) -> None:
@@ -242,18 +294,14 @@ say("done"); wait()
 @pytest.mark.parametrize("code", [SHORT_LIVED, CHAINS, CROWD], ids=["short-lived", "chains", "crowd"])
 def test_what_a_real_family_used_is_reported_once(code: str, interval: float) -> None:
     with run(code) as program:
-        before = used(program.pid)
-        reported = watch(program, interval)
-        truth = used(program.pid) - before
+        reported, truth = watch(program, interval)
     assert truth > 0.5 * TICKS
     assert abs(sum(reported.values()) - truth) <= RESOLUTION, reported
 
 
 def test_children_that_are_not_waited_for_are_counted_while_they_live() -> None:
     with run(IGNORED) as program:
-        before = used(program.pid)
-        reported = watch(program, 0.02)
-        own = used(program.pid) - before
+        reported, own = watch(program, 0.02)
     parent = reported.pop(program.pid)
     assert abs(parent - own) <= 2
     assert 0.8 * 1.2 * TICKS <= sum(reported.values()) <= 1.2 * TICKS + RESOLUTION

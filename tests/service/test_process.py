@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 from support.driven import two_sockets
 from support.exporter import Exporter, Series, state_of
-from support.other_user import needs_root, public_directory
+from support.other_user import as_nobody, needs_root, public_directory
 from support.powercap import PowercapTree
 
 FAST = "--sample.interval=200ms"
-AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def test_without_privileges_it_estimates_and_names_the_permissions_it_lacks(tree
         home = place / "home"
         home.mkdir()
         os.chown(home, 65534, 65534)
-        with Exporter(f"--path.sysfs={place / 'sys'}", environ={"HOME": str(home)}, prefix=AS_NOBODY) as exporter:
+        with Exporter(f"--path.sysfs={place / 'sys'}", environ={"HOME": str(home)}, prefix=as_nobody()) as exporter:
             series = exporter.series()
             assert value(series, "carbon_sensor_success", sensor="rapl") == 0
             assert value(series, "carbon_device_info", device="cpu0", sensor="model") == 1

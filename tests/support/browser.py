@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
@@ -11,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+from support.tools import need
 
 __all__ = ["Ink", "chromium", "console", "inks", "text", "texts", "until", "values"]
 
@@ -38,13 +37,6 @@ return [...document.body.querySelectorAll("*")].filter(worded)
 """
 
 
-def _require(*tools: str) -> None:
-    missing = [tool for tool in tools if shutil.which(tool) is None]
-    if missing:
-        verdict = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        verdict(f"not installed: {', '.join(missing)} (apt-get install chromium chromium-driver)")
-
-
 @contextmanager
 def chromium(width: int, height: int, *, dark: bool = False) -> Iterator[Chrome]:
     """A fresh Chromium whose page is `width` by `height` CSS pixels, quit and forgotten at the end.
@@ -52,7 +44,8 @@ def chromium(width: int, height: int, *, dark: bool = False) -> Iterator[Chrome]
     Where Chromium or its driver is not installed the test is skipped, with CI=true it fails. The viewport is set by
     emulation, because a window of Chromium is never narrower than 500 pixels.
     """
-    _require("chromium", "chromedriver")
+    need("chromium")
+    need("chromedriver")
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         driver = Chrome(options=_options(profile), service=Service(shutil.which("chromedriver")))
         try:

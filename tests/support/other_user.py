@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,12 +12,28 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from support.tools import need
 
-__all__ = ["needs_root", "public_directory", "run_as_nobody"]
+__all__ = ["as_nobody", "needs_root", "public_directory", "run_as_nobody"]
 
 NOBODY = 65534
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+def as_nobody() -> tuple[str, ...]:
+    """What to put before a command so that it runs as user 65534 without any capability.
+
+    Skips the test where that user cannot run this Python, as when it lies in root's home.
+    """
+    numbers = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
+    prefix = (need("setpriv"), *numbers)
+    tried = subprocess.run(
+        [*prefix, sys.executable, "-c", "import carbon_exporter.cli"], capture_output=True, check=False
+    )
+    if tried.returncode != 0:
+        pytest.skip(f"user {NOBODY} cannot run {sys.executable}: {tried.stderr.decode().strip()}")
+    return prefix
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Takes the README's picture: the page of a real exporter on this machine, with two jobs at work.
 
-    python tests/support/picture.py docs/page.png
+python tests/support/picture.py docs/page.png
 """
 
 from __future__ import annotations

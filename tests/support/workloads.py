@@ -43,6 +43,7 @@ class Program:
 
     def has_spoken(self, patience: float) -> bool:
         """Whether it says something within `patience` seconds."""
+        assert self._process.stdout is not None
         return bool(select.select([self._process.stdout], [], [], patience)[0])
 
     def go_on(self) -> None:
