@@ -25,6 +25,7 @@ SCHEMA = 1
 
 FILE_NAME = "totals.json"
 _MAGIC = b"carbon-exporter totals"
+_LONGEST_HEADER = 128
 _LONGEST_BODY = 64 * 1024 * 1024
 _MOVE_HINT = "choose another place with --storage.path=DIR, or turn durable totals off with --storage.path="
 
@@ -102,6 +103,8 @@ class Store:
         """Replace the file: when this returns, the body survives a crash of the machine. Raises `StoreError`."""
         if self._lock is None:
             raise StoreError(f"{self.directory} is not open")
+        if len(body) > _LONGEST_BODY:
+            raise StoreError(f"totals of {len(body)} bytes are more than {_LONGEST_BODY}, which {self.file} may hold")
         header = b"%s %d %s\n" % (_MAGIC, SCHEMA, hashlib.sha256(body).hexdigest().encode())
         scratch = self.file.with_name(FILE_NAME + ".new")
         try:
@@ -146,7 +149,7 @@ class Store:
 
     def _read(self) -> bytes:
         with self.file.open("rb") as file:
-            return file.read(_LONGEST_BODY + 1)
+            return file.read(_LONGEST_HEADER + _LONGEST_BODY + 1)
 
 
 def _body_of(content: bytes) -> bytes:
@@ -157,7 +160,7 @@ def _body_of(content: bytes) -> bytes:
         raise ValueError("is not a totals file of carbon-exporter")
     if words[1] != b"%d" % SCHEMA:
         raise ValueError(f"has schema {words[1].decode('ascii', 'replace')}, and this version reads schema {SCHEMA}")
-    if len(content) > _LONGEST_BODY:
+    if len(body) > _LONGEST_BODY:
         raise ValueError(f"is larger than {_LONGEST_BODY} bytes")
     if hashlib.sha256(body).hexdigest().encode() != words[2]:
         raise ValueError("is truncated or corrupt (its checksum does not match)")

@@ -103,7 +103,7 @@ class MarkedProcesses:
 
     def _environment(self, process: Process) -> dict[str, str]:
         try:
-            text = _read(self._procfs / str(process.pid) / "environ", _LONGEST_ENVIRONMENT)
+            text = _read(f"{self._procfs}/{process.pid}/environ", _LONGEST_ENVIRONMENT)
         except PermissionError:
             self._unreadable.add(process.key)
             return {}
@@ -114,7 +114,7 @@ class MarkedProcesses:
 
     def _group(self, pid: int) -> str | None:
         try:
-            paths = parse_cgroup(_read(self._procfs / str(pid) / "cgroup", 65536))
+            paths = parse_cgroup(_read(f"{self._procfs}/{pid}/cgroup", 65536))
         except OSError:
             return None
         path = paths.get(self._controller)
@@ -122,7 +122,7 @@ class MarkedProcesses:
 
     def _pss_ratio(self, pid: int, resident: float) -> float | None:
         try:
-            pss = parse_pss(_read(self._procfs / str(pid) / "smaps_rollup", 8192))
+            pss = parse_pss(_read(f"{self._procfs}/{pid}/smaps_rollup", 8192))
         except (OSError, ValueError):
             return None
         return min(1.0, pss / resident) if resident > 0 else None
@@ -136,7 +136,7 @@ def _once(process: Process, mark: Mark, resident: Mapping[int, float]) -> float:
     return max(0.0, mine - resident.get(process.stat.parent, 0.0))
 
 
-def _read(path: Path, most: int) -> bytes:
+def _read(path: str, most: int) -> bytes:
     """Up to `most` bytes of a file of /proc."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

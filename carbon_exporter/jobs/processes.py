@@ -47,6 +47,7 @@ class ProcessTable:
         """`procfs` is where the host's processes are: `/proc`, or a mount of the host's in a container."""
         self._procfs = procfs
         self._last: dict[int, ProcessStat] | None = None
+        self._texts: dict[int, bytes] = {}
         self._owed: dict[int, int] = {}
         """By pid: ticks reported of children that have ended, which the process's own time did not hold yet."""
 
@@ -71,16 +72,20 @@ class ProcessTable:
         return processes
 
     def _read_all(self) -> dict[int, ProcessStat]:
-        table, last = {}, self._last or {}
+        """Every process's stat. Most processes sleep: a text that is the same as before is not taken apart again."""
+        last, table, texts = self._last or {}, dict[int, ProcessStat](), dict[int, bytes]()
         root = os.open(self._procfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             pids = [int(name) for name in os.listdir(root) if name.isdigit()]
             for pid in sorted(pids, key=lambda pid: last[pid].started if pid in last else math.inf):
-                stat = _read_stat(str(pid), root)
+                text = _read_stat(str(pid), root)
+                known = last.get(pid) if text == self._texts.get(pid) else None
+                stat = known or _parsed(text)
                 if stat is not None:
-                    table[pid] = stat
+                    table[pid], texts[pid] = stat, text
         finally:
             os.close(root)
+        self._texts = texts
         return table
 
 
@@ -114,13 +119,20 @@ def _reported_of_children(
     return reported
 
 
-def _read_stat(pid: str, root: int) -> ProcessStat | None:
-    """One process's stat, None if it has just ended (or, with hidepid, may not be seen)."""
+def _read_stat(pid: str, root: int) -> bytes:
+    """The text of one process's stat, empty if it has just ended (or, with hidepid, may not be seen)."""
     try:
         handle = os.open(pid + "/stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
         try:
-            return parse_process_stat(os.read(handle, 4096))
+            return os.read(handle, 4096)
         finally:
             os.close(handle)
-    except (FileNotFoundError, ProcessLookupError, PermissionError, ValueError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return b""
+
+
+def _parsed(text: bytes) -> ProcessStat | None:
+    try:
+        return parse_process_stat(text)
+    except ValueError:
         return None

@@ -155,13 +155,21 @@ def test_another_schema_is_set_aside_and_named(tmp_path: Path, schema: bytes) ->
 def test_a_file_that_is_too_large_is_set_aside(tmp_path: Path) -> None:
     content = saved(tmp_path)
     (tmp_path / FILE_NAME).write_bytes(content)
-    os.truncate(tmp_path / FILE_NAME, 64 * 2**20 + 1)
+    os.truncate(tmp_path / FILE_NAME, 65 * 2**20)
     store = Store(tmp_path)
     with pytest.raises(StoreError, match="is larger than"):
         store.open()
     store.save(b"anew")
     store.close()
     assert kept(tmp_path) == b"anew"
+
+
+def test_what_could_not_be_read_back_is_not_saved(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.save(BODY)
+        with pytest.raises(StoreError, match="67108865 bytes are more than 67108864"):
+            store.save(bytes(64 * 2**20 + 1))
+    assert kept(tmp_path) == BODY
 
 
 def test_a_directory_in_the_files_place_is_an_error_and_not_a_crash(tmp_path: Path) -> None:

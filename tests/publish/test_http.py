@@ -2,112 +2,21 @@
 
 from __future__ import annotations
 
-import gc
 import http.client
 import logging
-import os
 import socket
-import stat
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.clients import BIG, BRISK, SECRET, ask, connected, is_well, rest, say, serving, until
 
-from carbon_exporter.errors import ListenError
-from carbon_exporter.publish.http import Address, Handler, Limits, Request, Response, Server
+from carbon_exporter.publish.http import Address, Limits, Response
 
-SECRET = "the-password-in-the-exception"  # noqa: S105 - what must not leak is told apart by its name
-BIG = os.urandom(1 << 20) * 8
-"""More than the kernel buffers between two sockets of small buffers."""
-BRISK = Limits(connections=8, request_seconds=0.4, idle_seconds=0.4, write_seconds=0.6)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left_behind(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """In its log asyncio says what it did not like, and unclosed sockets and tasks when they are collected."""
-    yield
-    gc.collect()
-    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
-    assert not [thread for thread in threading.enumerate() if thread.name == "http"]
-
-
-def echo(request: Request) -> Response:
-    """Method and target; some targets are special."""
-    if request.target == "/big":
-        return Response(200, BIG)
-    if request.target == "/raise":
-        raise RuntimeError(SECRET)
-    if request.target == "/headers":
-        return Response(200, "\n".join(f"{k}: {v}" for k, v in request.headers.items()).encode())
-    return Response(200, f"{request.method} {request.target}\n".encode(), headers=(("X-Test", "yes"),))
-
-
-@contextmanager
-def serving(limits: Limits | None = None, handler: Handler = echo, address: Address | None = None) -> Iterator[Server]:
-    """A server that has started, stopped at the end."""
-    server = Server(address or Address("127.0.0.1"), handler, limits)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-
-
-@contextmanager
-def connected(server: Server, receive_buffer: int = 0) -> Iterator[socket.socket]:
-    """A client's socket."""
-    where = server.address
-    family = socket.AF_UNIX if where.path else socket.AF_INET6 if ":" in where.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as client:
-        client.settimeout(5)
-        if receive_buffer:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        client.connect(where.path or (where.host or "127.0.0.1", where.port))
-        yield client
-
-
-def rest(client: socket.socket) -> bytes:
-    """All until the server closes; a reset ends it as well."""
-    chunks = []
-    try:
-        while chunk := client.recv(65536):
-            chunks.append(chunk)
-    except ConnectionResetError:
-        chunks.append(b"<reset>")
-    return b"".join(chunks)
-
-
-def ask(target: str = "/", method: str = "GET", *headers: str, body: str = "", version: str = "1.1") -> bytes:
-    """A request's bytes."""
-    return "\r\n".join([f"{method} {target} HTTP/{version}", "Host: x", *headers, "", body]).encode("latin-1")
-
-
-def say(server: Server, *chunks: bytes, shut: bool = False) -> bytes:
-    """Send all, read until the server closes."""
-    with connected(server) as client:
-        for chunk in chunks:
-            client.sendall(chunk)
-        if shut:
-            client.shutdown(socket.SHUT_WR)
-        return rest(client)
-
-
-def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Wait for it; fail if it does not come."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.005)
-
-
-def is_well(server: Server) -> bool:
-    """Whether an ordinary request is answered as ever."""
-    return say(server, ask("/well", "GET", "Connection: close")).endswith(b"\r\n\r\nGET /well\n")
+pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
 
 def test_get_is_answered_with_the_handlers_response_and_its_length() -> None:
@@ -362,128 +271,3 @@ def test_a_response_that_is_no_http_closes_the_connection_and_is_logged(caplog: 
         assert say(server, ask()) == b""
         until(lambda: server.connections == 0)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "", "localhost"])
-def test_it_listens_where_it_is_told_and_tells_the_real_port(host: str) -> None:
-    if not socket.has_dualstack_ipv6():
-        pytest.skip("this kernel has no IPv6")
-    with serving(address=Address(host)) as server:
-        assert server.address.port > 0
-        assert str(server.address) == f"{'[::1]' if host == '::1' else host}:{server.address.port}"
-        assert is_well(server)
-
-
-def test_an_empty_host_is_both_families() -> None:
-    if not socket.has_dualstack_ipv6():
-        pytest.skip("this kernel has no IPv6")
-    with serving(address=Address()) as server:
-        for host in ("127.0.0.1", "::1"):
-            connection = http.client.HTTPConnection(host, server.address.port, timeout=5)
-            connection.request("GET", "/")
-            assert connection.getresponse().read() == b"GET /\n"
-            connection.close()
-
-
-def test_stop_closes_idle_busy_and_new_connections_at_once_and_may_be_called_twice() -> None:
-    with serving() as server, ExitStack() as stack:
-        idle, busy, half = (stack.enter_context(connected(server, receive_buffer=4096)) for _ in range(3))
-        busy.sendall(ask("/big"))
-        half.sendall(b"GET / HT")
-        assert len(busy.recv(1000)) == 1000
-        until(lambda: server.connections == 3)
-        began = time.monotonic()
-        server.stop()
-        server.stop()
-        assert time.monotonic() - began < 2
-        assert server.connections == 0
-        assert [rest(client) in {b"", b"<reset>"} for client in (idle, half)] == [True, True]
-        assert len(rest(busy)) < len(BIG)
-        with pytest.raises(ConnectionRefusedError):
-            say(server)
-
-
-def test_stopping_while_clients_arrive_leaves_nothing_behind() -> None:
-    for _ in range(20):
-        with serving() as server, ExitStack() as stack:
-            for _ in range(10):
-                stack.enter_context(connected(server)).sendall(ask())
-            server.stop()
-            assert server.connections == 0
-
-
-def test_a_stopped_server_can_be_started_again_at_its_address() -> None:
-    with serving() as server:
-        port = server.address.port
-        server.stop()
-        server.start()
-        assert server.address.port == port
-        assert is_well(server)
-
-
-def test_stopping_what_was_never_started_does_nothing() -> None:
-    Server(Address("127.0.0.1"), echo).stop()
-
-
-def test_a_port_in_use_is_an_error_that_says_who_to_look_for_and_what_to_do() -> None:
-    with serving() as server:
-        with pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{server.address.port}: Address") as caught:
-            Server(server.address, echo).start()
-        assert f"ss -ltnp 'sport = :{server.address.port}'" in caught.value.remedy
-        assert "--web.listen-address=" in caught.value.remedy
-
-
-@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1", "a" * 70, "..", "::g"])
-def test_a_host_that_is_not_here_is_an_error_with_a_remedy(host: str) -> None:
-    with pytest.raises(ListenError, match="cannot listen on ") as caught:
-        Server(Address(host, 12011), echo).start()
-    assert "--web.listen-address=" in caught.value.remedy
-
-
-def test_a_unix_socket_is_served_to_owner_and_group_and_removed_at_the_end(tmp_path: Path) -> None:
-    path = tmp_path / "exporter.sock"
-    with serving(address=Address(path=str(path))) as server:
-        assert str(server.address) == f"unix:{path}"
-        assert stat.S_IMODE(path.stat().st_mode) == 0o660
-        assert is_well(server)
-        with connected(server) as client:
-            client.sendall(ask("/1") + ask("/2", "GET", "Connection: close"))
-            assert rest(client).count(b"HTTP/1.1 200 ") == 2
-    assert not path.exists()
-
-
-def test_a_unix_socket_left_behind_is_replaced(tmp_path: Path) -> None:
-    path = str(tmp_path / "exporter.sock")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
-        dead.bind(path)
-    with serving(address=Address(path=path)) as server:
-        assert is_well(server)
-
-
-def test_a_unix_socket_that_is_in_use_stays_its_owners(tmp_path: Path) -> None:
-    address = Address(path=str(tmp_path / "exporter.sock"))
-    with serving(address=address) as server:
-        second = Server(address, echo)
-        with pytest.raises(ListenError, match="Address already in use") as caught:
-            second.start()
-        second.stop()
-        assert f"ss -lxp src {address.path}" in caught.value.remedy
-        assert is_well(server)
-
-
-def test_a_file_that_is_no_socket_is_never_removed(tmp_path: Path) -> None:
-    path = tmp_path / "precious"
-    path.write_text("data")
-    server = Server(Address(path=str(path)), echo)
-    with pytest.raises(ListenError, match="Address already in use") as caught:
-        server.start()
-    server.stop()
-    assert f"mv {path} {path}.old" in caught.value.remedy
-    assert path.read_text() == "data"
-
-
-@pytest.mark.parametrize("name", ["missing/folder.sock", "x" * 200])
-def test_a_unix_socket_that_cannot_be_made_is_an_error_with_a_remedy(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ListenError, match="cannot listen on unix:") as caught:
-        Server(Address(path=str(tmp_path / name)), echo).start()
-    assert "--web.listen-address=" in caught.value.remedy
