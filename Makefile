@@ -6,7 +6,7 @@ VENV   ?= .venv
 ARGS   ?=
 BIN    := $(VENV)/bin
 
-.PHONY: run test soak bench lint docs deps clean
+.PHONY: run test soak bench lint docs picture deps clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/carbon-exporter $(ARGS)
@@ -27,6 +27,11 @@ lint: $(VENV)/test.stamp
 
 docs: $(VENV)/test.stamp
 	$(BIN)/carbon-exporter metrics --format=markdown > docs/metrics.md
+	PYTHONPATH=tests $(BIN)/python -m support.settings_page > docs/settings.md
+
+# The README's picture: the page of this machine at work.
+picture: $(VENV)/test.stamp
+	$(BIN)/python tests/support/picture.py docs/page.png
 
 # Debian packages that only the tests need; says what it installs, and what is missing where it may not.
 deps:

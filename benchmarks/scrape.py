@@ -13,7 +13,7 @@ from support.exporter import Exporter
 from benchmarks.figure import Figure, Plan, percentile
 from benchmarks.fleet import SERIES_BY_DEVICE, record_fleet
 from benchmarks.reference import reference
-from benchmarks.scraper import OPENMETRICS_GZIP, PLAIN_TEXT, Scrapes, scrape_for, series_on_page
+from benchmarks.scraper import FLOOR_PATH, OPENMETRICS_GZIP, PLAIN_TEXT, Scrapes, scrape_for, series_on_page
 
 __all__ = ["figures"]
 
@@ -52,7 +52,9 @@ def _run(wanted: int, plan: Plan) -> _Run:
             with Exporter(*flags) as exporter:
                 scrape_for(exporter.port, OPENMETRICS_GZIP, 0)
                 exporter.wait_for_samples(_WARM_TICKS)
-                ours = {page: scrape_for(exporter.port, headers, seconds) for page, headers in PAGES.items()}
+                ours = {
+                    page: scrape_for(exporter.port, headers, seconds, floor=True) for page, headers in PAGES.items()
+                }
                 series = series_on_page(exporter.port)
             theirs = {page: scrape_for(port(), headers, beside) for page, headers in PAGES.items()}
     return _Run(series, ours, theirs)
@@ -64,9 +66,14 @@ def _compare(runs: list[_Run], page: str, limit: float) -> Iterator[Figure]:
     what = f"scrape of {series} series, {page}"
     ours = {percent: tuple(_ms(run.ours[page], percent) for run in runs) for percent in (50, 99, 100)}
     theirs = {percent: tuple(_ms(run.theirs[page], percent) for run in runs) for percent in (50, 99)}
+    floor = {percent: tuple(1000 * percentile(run.ours[page].floor, percent) for run in runs) for percent in (50, 99)}
     count = len(runs[-1].ours[page].seconds)
     yield Figure(f"{what}: p50", ours[50], "ms", note=f"{count} scrapes a run, {size} bytes")
     yield Figure(f"{what}: p99", ours[99], "ms", limit, f"worst of a run: {max(ours[100]):.1f} ms at most")
+    yield Figure(f"  {FLOOR_PATH} in between: p50", floor[50], "ms")
+    yield Figure(
+        f"  {FLOOR_PATH} in between: p99", floor[99], "ms", note="what machine and Python take for a few bytes"
+    )
     yield Figure("  prometheus_client: p50", theirs[50], "ms", note=_ratio(theirs[50], ours[50]))
     yield Figure("  prometheus_client: p99", theirs[99], "ms", note=_ratio(theirs[99], ours[99]))
 
@@ -78,4 +85,4 @@ def _ms(scrapes: Scrapes, percent: float) -> float:
 def _ratio(theirs: tuple[float, ...], ours: tuple[float, ...]) -> str:
     """How many times as long theirs took, run by run."""
     ratio = Figure("", tuple(t / o for t, o in zip(theirs, ours, strict=True)), "times ours")
-    return f"{ratio.median:.1f} {ratio.unit}, in the same run, and it samples nothing meanwhile"
+    return f"{ratio.median:.1f} {ratio.unit}, in the same run; it samples nothing"

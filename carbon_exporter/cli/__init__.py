@@ -24,7 +24,7 @@ without a command, serve is meant: "carbon-exporter --grid.region=FR" serves.
 
 exit codes:
   0  done, or stopped by SIGTERM or SIGINT
-  1  could not do it: the address is taken, a file cannot be read
+  1  could not do it: the address is taken
   2  the command line, a setting or the environment is wrong; nothing was done
 """
 
