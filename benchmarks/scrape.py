@@ -48,15 +48,14 @@ def _run(wanted: int, plan: Plan) -> _Run:
         record_fleet(recording, math.ceil(wanted / SERIES_BY_DEVICE), 2 * seconds + 30)
         room = 2 * wanted
         flags = (f"--replay.file={recording}", f"--series.max={room}", f"--storage.path={folder}/state")
-        with reference(recording, room) as port:
+        with reference(recording, room) as their_port:
             with Exporter(*flags) as exporter:
                 scrape_for(exporter.port, OPENMETRICS_GZIP, 0)
                 exporter.wait_for_samples(_WARM_TICKS)
-                ours = {
-                    page: scrape_for(exporter.port, headers, seconds, floor=True) for page, headers in PAGES.items()
-                }
-                series = series_on_page(exporter.port)
-            theirs = {page: scrape_for(port(), headers, beside) for page, headers in PAGES.items()}
+                port = exporter.port
+                ours = {page: scrape_for(port, headers, seconds, floor=True) for page, headers in PAGES.items()}
+                series = series_on_page(port)
+            theirs = {page: scrape_for(their_port(), headers, beside) for page, headers in PAGES.items()}
     return _Run(series, ours, theirs)
 
 
@@ -71,9 +70,7 @@ def _compare(runs: list[_Run], page: str, limit: float) -> Iterator[Figure]:
     yield Figure(f"{what}: p50", ours[50], "ms", note=f"{count} scrapes a run, {size} bytes")
     yield Figure(f"{what}: p99", ours[99], "ms", limit, f"worst of a run: {max(ours[100]):.1f} ms at most")
     yield Figure(f"  {FLOOR_PATH} in between: p50", floor[50], "ms")
-    yield Figure(
-        f"  {FLOOR_PATH} in between: p99", floor[99], "ms", note="what machine and Python take for a few bytes"
-    )
+    yield Figure(f"  {FLOOR_PATH} in between: p99", floor[99], "ms", note="what machine and Python add themselves")
     yield Figure("  prometheus_client: p50", theirs[50], "ms", note=_ratio(theirs[50], ours[50]))
     yield Figure("  prometheus_client: p99", theirs[99], "ms", note=_ratio(theirs[99], ours[99]))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.crowd import crowd
 from benchmarks.figure import Figure, Plan
 from carbon_exporter.carbon.grid import locate_grid
+from carbon_exporter.carbon.static import StaticProvider
 from carbon_exporter.config import Settings
 from carbon_exporter.jobs.base import Activity, JobSlice
 from carbon_exporter.publish.prometheus import Renderer
@@ -136,7 +137,7 @@ def _pipeline(storage: Path, clock: Callable[[], float], watch: _Stopwatch) -> I
     sensors, findings = find_sensors(settings, host)
     workers = [_TimedWorker(sensor) for sensor in sensors]
     keeper = _TimedKeeper(storage)
-    grid = locate_grid("FR", settings.scope, settings.pue, {})
+    grid = locate_grid("FR", StaticProvider(settings.scope), settings.pue, {})
     try:
         yield _TimedPipeline(settings, host=host, grid=grid, keeper=keeper, workers=workers, findings=findings)
     finally:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
+from carbon_exporter.carbon.registry import PROVIDERS
 from carbon_exporter.errors import ConfigError
 
 __all__ = ["ENVIRONMENT_PREFIX", "RELOADABLE", "Setting", "Settings", "load", "settings_table", "unknown_variables"]
@@ -156,6 +157,14 @@ class Settings:
         "an ISO 3166 code such as FR or US-CA",
         "Where this machine's electricity comes from. Without it CARBON_REGION counts, then the time zone as a guess, "
         "then the world's average.",
+        reloadable=True,
+    )
+    provider: str = _setting(
+        "grid.provider",
+        "static",
+        _choice(*PROVIDERS),
+        ", ".join(PROVIDERS),
+        "Who says what a kilowatt-hour emits. static: the yearly tables that come with this program.",
         reloadable=True,
     )
     scope: Literal["lifecycle", "direct"] = _setting(

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from carbon_exporter.carbon.base import Intensity, Location, Provider, Scope
+from carbon_exporter.carbon.base import Intensity, Location, Provider
 from carbon_exporter.carbon.region import locate
-from carbon_exporter.carbon.static import StaticProvider
 from carbon_exporter.errors import IntensityError
 
 __all__ = ["Grid", "locate_grid"]
@@ -34,12 +33,13 @@ class Grid:
         return tuple(note for note in (self.location.note, self.intensity.note) if note)
 
 
-def locate_grid(region: str, scope: Scope, pue: float, environ: Mapping[str, str], *, etc: Path = Path("/etc")) -> Grid:
-    """The grid for these settings. Raises `RegionUnknown`, or `IntensityError` if the zone has no value of this scope.
+def locate_grid(
+    region: str, provider: Provider, pue: float, environ: Mapping[str, str], *, etc: Path = Path("/etc")
+) -> Grid:
+    """The grid for these settings. Raises `RegionUnknown`, or `IntensityError` if the provider has no value for it.
 
-    A place that was only guessed and has no value of this scope falls back to the world's, and says so.
+    A place that was only guessed and has no value falls back to the world's, and says so.
     """
-    provider: Provider = StaticProvider(scope)
     location = locate(region, environ, etc)
     try:
         return Grid(location, provider.latest(location.zone), pue)

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from carbon_exporter.carbon.grid import Grid, locate_grid
+from carbon_exporter.carbon.registry import PROVIDERS
 from carbon_exporter.config import RELOADABLE, Settings, settings_table
 from carbon_exporter.errors import CarbonExporterError
 from carbon_exporter.publish.http import Address, Server
@@ -170,7 +171,7 @@ def parse_address(text: str) -> Address:
 
 
 def _grid(settings: Settings, environ: Mapping[str, str]) -> Grid:
-    return locate_grid(settings.region, settings.scope, settings.pue, environ)
+    return locate_grid(settings.region, PROVIDERS[settings.provider](settings.scope), settings.pue, environ)
 
 
 def _node() -> str:

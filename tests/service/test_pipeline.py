@@ -13,6 +13,7 @@ from support.machine import Machine
 from support.powercap import PowercapTree
 
 from carbon_exporter.carbon.grid import locate_grid
+from carbon_exporter.carbon.static import StaticProvider
 from carbon_exporter.config import Settings
 from carbon_exporter.jobs.base import IDLE, UNATTRIBUTED, Job
 from carbon_exporter.sensors.base import Host
@@ -58,7 +59,7 @@ class Node:
         sensors, findings = discover(self.host)
         self._workers = [SensorWorker(sensor) for sensor in sensors]
         self.keeper = Keeper(self.storage, self.wall)
-        grid = locate_grid("FR", "lifecycle", 1.0, {})
+        grid = locate_grid("FR", StaticProvider("lifecycle"), 1.0, {})
         self.pipeline = Pipeline(
             self.settings, host=self.host, grid=grid, keeper=self.keeper, workers=self._workers, findings=findings
         )
@@ -191,7 +192,7 @@ def test_energy_is_priced_when_it_is_used(tmp_path: Path) -> None:
     node.tick(0, 0)
     node.tick(10, 100)
     france = node.pipeline.grid
-    poland = locate_grid("PL", "lifecycle", 1.5, {})
+    poland = locate_grid("PL", StaticProvider("lifecycle"), 1.5, {})
     node.pipeline.apply(node.settings, poland)
     node.tick(10, 300)
     snapshot = node.tick(10, 0)
@@ -269,14 +270,14 @@ def test_whatever_happens_jobs_add_up_to_devices_and_no_counter_falls(
             node.end()
             node.begin()
         elif event == "move":
-            node.pipeline.apply(node.settings, locate_grid("PL", "lifecycle", 1.1, {}))
+            node.pipeline.apply(node.settings, locate_grid("PL", StaticProvider("lifecycle"), 1.1, {}))
         snapshot = node.tick(seconds, watts, {1001: a * seconds, 1002: b * seconds * 0.6, 1003: b * seconds * 0.4})
         for key, total in last.job_totals.items():
             assert snapshot.job_totals[key].joules >= total.joules
             assert snapshot.job_totals[key].grams >= total.grams
-        for device, total in snapshot.device_totals.items():
-            assert total >= last.device_totals.get(device, 0.0)
+        for device, whole in snapshot.device_totals.items():
+            assert whole >= last.device_totals.get(device, 0.0)
             parts = math.fsum(t.joules for key, t in snapshot.job_totals.items() if key.device == device)
-            assert parts == pytest.approx(total, rel=1e-9, abs=1e-9)
+            assert parts == pytest.approx(whole, rel=1e-9, abs=1e-9)
         last = snapshot
     node.end()
