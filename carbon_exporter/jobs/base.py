@@ -128,6 +128,11 @@ class Resolver(Protocol):
         """The value of the `resolver` label."""
         ...
 
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """What it reads of a process's environment; empty if it names whole groups only."""
+        ...
+
     def claim(self, workload: Workload) -> Claim | None:
         """The job of this workload, None if this resolver does not know it. Never raises."""
         ...

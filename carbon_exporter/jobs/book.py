@@ -6,12 +6,16 @@ seconds, so that a job that comes back goes on where it was. Beyond the limit jo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from carbon_exporter.jobs.base import OVERFLOW, RESERVED, Activity, Job, Usage
 
-__all__ = ["JobBook"]
+__all__ = ["REMEMBERED_PER_PUBLISHED", "JobBook"]
+
+REMEMBERED_PER_PUBLISHED = 16
+"""Ended jobs are remembered up to this many times the published ones, so that a node with thousands of short jobs a day
+keeps its state small; the longest ended are forgotten first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +39,23 @@ class JobBook:
         self._entries: dict[Job, _Entry] = {}
         self._folded: frozenset[Job] = frozenset()
 
-    def admit(self, activity: Activity, rules: Mapping[Job, str]) -> Activity:
+    def admit(self, activity: Activity, preferred: Collection[Job]) -> Activity:
         """Note the jobs that ran; those beyond the limit appear in the result as `_overflow_`.
 
-        Who is published already stays so; new ones come in order: marked ones (`CARBON_JOB`) first, then by CPU time.
+        `preferred` ones (which somebody named on purpose) come first, if need be in the place of others; then those
+        that are published already, running ones before lingering ones; then by CPU time.
         """
         self._retire(activity.end)
         seen = {usage.job: usage.cpu_seconds for usage in activity.usages}
-        room = self.most - sum(entry.published and job not in seen for job, entry in self._entries.items())
-        ranked = sorted(seen, key=lambda job: (not self._is_published(job), rules.get(job) != "CARBON_JOB", -seen[job]))
-        admitted = frozenset(ranked[: max(0, room)])
-        for job in admitted:
+        published = self.published()
+        ranked = sorted(
+            published | seen.keys(),
+            key=lambda job: (job not in preferred, job not in published, job not in seen, -seen.get(job, 0.0), job),
+        )
+        admitted = frozenset(ranked[: self.most])
+        for job in published - admitted:
+            self._entries[job] = replace(self._entries[job], published=False)
+        for job in admitted & seen.keys():
             self._entries[job] = _Entry(activity.end, published=True)
         folded = frozenset(seen) - admitted
         self.folded_total += len(folded - self._folded)
@@ -70,13 +80,12 @@ class JobBook:
         self._entries = {job: _Entry(at, published=True) for job, at in seen.items() if job not in RESERVED}
         self._retire(now)
 
-    def _is_published(self, job: Job) -> bool:
-        entry = self._entries.get(job)
-        return entry is not None and entry.published
-
     def _retire(self, now: float) -> None:
         """Hide jobs that have lingered, forget those that were retained."""
         kept = {job: entry for job, entry in self._entries.items() if now - entry.seen <= self.retain}
+        if len(kept) > REMEMBERED_PER_PUBLISHED * self.most:
+            newest = sorted(kept, key=lambda job: kept[job].seen, reverse=True)
+            kept = {job: kept[job] for job in newest[: REMEMBERED_PER_PUBLISHED * self.most]}
         self._entries = {
             job: entry if now - entry.seen <= self.linger else replace(entry, published=False)
             for job, entry in kept.items()

@@ -96,6 +96,7 @@ class CgroupNames:
     """Resolver: the container, unit or session that a workload's group lies in."""
 
     name = "cgroup"
+    variables = ()
 
     def claim(self, workload: Workload) -> Claim | None:
         """The deepest part of the group's path that is a workload of its own."""

@@ -13,6 +13,7 @@ class EnvironmentNames:
     """Takes the name from the environment; an empty one counts as none."""
 
     name = "environment"
+    variables = (VARIABLE,)
 
     def claim(self, workload: Workload) -> Claim | None:
         """The job that `CARBON_JOB` names."""

@@ -1,4 +1,4 @@
-"""Marked processes: those that were started for a job (`CARBON_JOB`), and what runs below them.
+"""Marked processes: those whose environment names a job (`CARBON_JOB`), and what runs below them.
 
 The environment is read once per process and program; a child without the mark has its parent's. Their memory counts
 shared pages once: by the kernel's proportional size where it may be read (at most once a minute: it walks the page
@@ -14,9 +14,9 @@ from pathlib import Path
 
 from carbon_exporter.jobs.base import Claim, Workload
 from carbon_exporter.jobs.cgroups import owner_path
-from carbon_exporter.jobs.environment import VARIABLE, EnvironmentNames
 from carbon_exporter.jobs.processes import Process
 from carbon_exporter.jobs.procfs import parse_cgroup, parse_environ, parse_pss
+from carbon_exporter.jobs.registry import RESOLVERS, first_claim
 
 __all__ = ["Mark", "MarkedProcesses"]
 
@@ -48,7 +48,8 @@ class MarkedProcesses:
         self._procfs = procfs
         self._controller = controller
         self._page_bytes = page_bytes
-        self._names = EnvironmentNames()
+        self._resolvers = tuple(resolver for resolver in RESOLVERS if resolver.variables)
+        self._variables = tuple(name.encode() for resolver in self._resolvers for name in resolver.variables)
         self._marks: dict[tuple[int, int], Mark] = {}
         self.unreadable = 0
         """Living processes whose environment may not be read by this user."""
@@ -98,7 +99,7 @@ class MarkedProcesses:
         """The mark of a new program: its own word, else its job `before` it became this one, else its parent's."""
         if process.stat.kernel:
             return Mark(None)
-        claim = self._names.claim(Workload("/", self._environment(process)))
+        claim = first_claim(Workload("/", self._environment(process)), self._resolvers)
         return Mark(claim or (before.claim if before else None) or (parent.claim if parent else None))
 
     def _environment(self, process: Process) -> dict[str, str]:
@@ -110,7 +111,7 @@ class MarkedProcesses:
         except OSError:
             return {}
         self._unreadable.discard(process.key)
-        return parse_environ(text) if VARIABLE.encode() in text else {}
+        return parse_environ(text) if any(name in text for name in self._variables) else {}
 
     def _group(self, pid: int) -> str | None:
         try:

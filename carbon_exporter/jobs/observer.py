@@ -69,6 +69,8 @@ class Observer:
         self._seconds = {"environment": 0.0, "cgroup": 0.0}
         self.rules: dict[Job, str] = {}
         """Which rule named each job that runs now."""
+        self.marked_jobs: frozenset[Job] = frozenset()
+        """Those of them that a process's environment names."""
 
     def observe(self) -> Activity | None:
         """What was done since the last call; None at the first. Raises `JobResolutionError` if /proc gives nothing."""
@@ -100,8 +102,8 @@ class Observer:
                 "environment",
                 success=False,
                 reason=f"the environment of {hidden} processes may not be read: their CARBON_JOB is not seen",
-                remedy="run as root with the capability CAP_SYS_PTRACE, or as any user with "
-                "AmbientCapabilities=CAP_SYS_PTRACE in the systemd unit",
+                remedy="give it the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH (root has them; in a systemd "
+                "unit AmbientCapabilities=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH)",
             )
         cgroup = ResolverHealth("cgroup", success=True)
         if self._tree is None:
@@ -136,6 +138,7 @@ class Observer:
         for index, (_, _, claim) in enumerate(marked):
             by_job.setdefault(claim.job, []).append(index)
             self.rules[claim.job] = claim.rule
+        self.marked_jobs = frozenset(by_job)
         for job, members in by_job.items():
             bytes_of = self._marked.memory_bytes([marked[index][:2] for index in members], now)
             for process, mark, _ in (marked[index] for index in members):

@@ -17,7 +17,7 @@ from carbon_exporter.config import Settings
 from carbon_exporter.energy.ledger import EnergySlice, Ledger
 from carbon_exporter.errors import JobResolutionError
 from carbon_exporter.jobs.attribute import split
-from carbon_exporter.jobs.base import IDLE, RESERVED, UNATTRIBUTED, Activity, JobSlice, ResolverHealth
+from carbon_exporter.jobs.base import IDLE, RESERVED, UNATTRIBUTED, Activity, Job, JobSlice, ResolverHealth
 from carbon_exporter.jobs.book import JobBook
 from carbon_exporter.jobs.observer import Observer
 from carbon_exporter.sensors.base import Device, Host, Reading
@@ -63,6 +63,8 @@ class Pipeline:
         self._ledger = Ledger()
         self._account = Account()
         self._book = JobBook(most=settings.jobs_max, linger=settings.jobs_linger, retain=settings.jobs_retain)
+        self._posted: frozenset[Job] = frozenset()
+        """Jobs that something was posted to at this tick: shown once more even if they have just left."""
         self._history: deque[Activity] = deque(maxlen=_HISTORY_TICKS)
         self._latest: dict[str, EnergySlice] = {}
         self._resolvers: tuple[ResolverHealth, ...] = ()
@@ -89,12 +91,14 @@ class Pipeline:
         if self._samples == 0:
             parts += self._zeroes()
         entries = self._account.price(parts, self.grid.region, self.grid.intensity, self.grid.pue)
-        self._add_to_today(self._account.turn(entries))
+        posted = self._account.turn(entries)
+        self._add_to_today(posted)
         self._account.keep(self._book.remembered())
         self._latest.update({one.device.name: one for one in slices})
         self._samples += 1
         rooms = Rooms(self._ledger, self._account, self._book)
         self._keeper.save(encode(rooms, self._today, self._boot_id, now=self._host.clock(), wall=self._host.wall()))
+        self._posted = frozenset(entry.key.job for entry in posted)
         return self._snapshot(readings, parts, activity)
 
     def _restore(self) -> None:
@@ -118,7 +122,7 @@ class Pipeline:
             self._note_trouble(health)
         if activity is not None:
             self._book.most = self._most_jobs()
-            activity = self._book.admit(activity, self._observer.rules)
+            activity = self._book.admit(activity, self._observer.marked_jobs)
             self._history.append(activity)
         return activity
 
@@ -156,7 +160,7 @@ class Pipeline:
         self._today = Today(date, Joules(joules), Grams(grams))
 
     def _snapshot(self, readings: Sequence[Reading], parts: Sequence[JobSlice], activity: Activity | None) -> Snapshot:
-        published = self._book.published() | RESERVED
+        shown = self._book.published() | RESERVED | self._posted
         return Snapshot(
             at=self._host.wall(),
             started=self._started,
@@ -167,7 +171,7 @@ class Pipeline:
             today=self._today,
             devices=tuple(self._device_states(readings)),
             device_totals=dict(self._account.devices),
-            job_totals={key: total for key, total in self._account.jobs.items() if key.job in published},
+            job_totals={key: total for key, total in self._account.jobs.items() if key.job in shown},
             job_power=self._job_power(parts),
             running={usage.job: self._observer.rules.get(usage.job, "") for usage in activity.usages}
             if activity

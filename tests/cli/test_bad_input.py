@@ -1,4 +1,4 @@
-"""What a user gets for settings that cannot be: one line that names file, key, value and what is accepted; exit code 2."""
+"""What a user gets for settings that cannot be: file, key, value and what is accepted, and exit code 2."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carbon_exporter.jobs.base import IDLE, OVERFLOW, UNATTRIBUTED, Activity, Job, Usage
-from carbon_exporter.jobs.book import JobBook
+from carbon_exporter.jobs.book import REMEMBERED_PER_PUBLISHED, JobBook
 
 A, B, C, D = (Job(name) for name in "abcd")
 MARKED = "CARBON_JOB"
@@ -26,8 +26,8 @@ def ran(*jobs: Job) -> tuple[Usage, ...]:
     return tuple(Usage(job, 1.0) for job in jobs)
 
 
-def admitted(one: JobBook, at: float, *usages: Usage, rules: dict[Job, str] | None = None) -> set[Job]:
-    return {usage.job for usage in one.admit(activity(at, *usages), rules or {}).usages}
+def admitted(one: JobBook, at: float, *usages: Usage, preferred: frozenset[Job] = frozenset()) -> set[Job]:
+    return {usage.job for usage in one.admit(activity(at, *usages), preferred).usages}
 
 
 def test_a_job_is_published_while_it_runs_and_lingers_after_its_end() -> None:
@@ -64,14 +64,14 @@ def test_a_remembered_job_that_comes_back_is_published_again() -> None:
 def test_jobs_beyond_the_limit_are_folded_with_all_that_they_used() -> None:
     one = book(most=1)
     usages = (Usage(A, 3.0, 10.0, 1.0), Usage(B, 2.0, 20.0, 2.0), Usage(C, 1.0, 30.0, 4.0))
-    assert one.admit(activity(5.0, *usages), {}).usages == (usages[0], Usage(OVERFLOW, 3.0, 50.0, 6.0))
+    assert one.admit(activity(5.0, *usages), frozenset()).usages == (usages[0], Usage(OVERFLOW, 3.0, 50.0, 6.0))
     assert one.published() == one.remembered() == {A}
     assert one.folded_total == 2
 
 
 def test_nothing_is_changed_where_nothing_is_folded() -> None:
     one, what = book(), activity(5.0, *ran(A, B))
-    assert one.admit(what, {}) is what
+    assert one.admit(what, frozenset()) is what
     assert one.folded_total == 0
 
 
@@ -89,24 +89,36 @@ def test_a_job_is_counted_as_folded_each_time_it_begins_to_be() -> None:
 def test_of_new_jobs_the_marked_come_first_then_those_that_use_most() -> None:
     usages = (Usage(A, 9.0), Usage(B, 5.0), Usage(C, 1.0), Usage(D, 0.0))
     assert admitted(book(most=1), 5.0, *usages) == {A, OVERFLOW}
-    assert admitted(book(most=1), 5.0, *usages, rules={D: MARKED, A: "unit"}) == {D, OVERFLOW}
-    assert admitted(book(most=3), 5.0, *usages, rules={D: MARKED}) == {D, A, B, OVERFLOW}
+    assert admitted(book(most=1), 5.0, *usages, preferred=frozenset({D})) == {D, OVERFLOW}
+    assert admitted(book(most=3), 5.0, *usages, preferred=frozenset({D})) == {D, A, B, OVERFLOW}
 
 
-def test_who_is_published_is_not_displaced() -> None:
+def test_who_is_published_gives_way_only_to_a_job_that_somebody_named() -> None:
     one = book(most=1)
     admitted(one, 5.0, *ran(A))
-    assert admitted(one, 10.0, Usage(A, 0.0), Usage(B, 9.0), rules={B: MARKED}) == {A, OVERFLOW}
-    assert admitted(one, 15.0, Usage(B, 9.0), rules={B: MARKED}) == {OVERFLOW}, "a lingers"
+    assert admitted(one, 10.0, Usage(A, 0.0), Usage(B, 9.0)) == {A, OVERFLOW}
+    assert admitted(one, 15.0, Usage(B, 9.0)) == {OVERFLOW}, "a lingers"
     assert one.published() == {A}
+    assert admitted(one, 20.0, Usage(B, 0.0), preferred=frozenset({B})) == {B}
+    assert one.published() == {B}
+    assert one.remembered() == {A, B}
+    assert admitted(one, 25.0, Usage(A, 9.0), Usage(B, 0.0), preferred=frozenset({B})) == {B, OVERFLOW}
 
 
-def test_a_lower_limit_folds_new_jobs_and_hides_nothing() -> None:
+def test_a_lower_limit_folds_those_that_use_least() -> None:
     one = book(most=2)
     admitted(one, 5.0, *ran(A, B))
     one.most = 1
-    assert admitted(one, 10.0, Usage(A, 2.0), Usage(B, 1.0)) == {A, OVERFLOW}
-    assert one.published() == {A, B}
+    assert admitted(one, 10.0, Usage(A, 1.0), Usage(B, 2.0)) == {B, OVERFLOW}
+    assert one.published() == {B}
+
+
+def test_thousands_of_short_jobs_are_not_all_remembered() -> None:
+    one = book(most=2, linger=0.0)
+    for number in range(1000):
+        admitted(one, 5.0 * number, *ran(Job(f"short{number}")))
+    kept = REMEMBERED_PER_PUBLISHED * 2
+    assert one.remembered() <= {Job(f"short{number}") for number in range(999 - kept, 1000)}
 
 
 def test_a_restored_book_goes_on_where_it_was() -> None:
@@ -138,16 +150,14 @@ def test_folding_loses_no_use_and_never_publishes_too_many(
     ticks: list[tuple[float, list[Usage]]], most: int, marked: set[int]
 ) -> None:
     one, at = book(most=most, linger=100.0, retain=500.0), 0.0
-    rules = {Job(f"job{number}"): MARKED for number in marked}
+    preferred = frozenset(Job(f"job{number}") for number in marked)
     for seconds, used in ticks:
         at += seconds
-        before = one.published()
-        result = one.admit(activity(at, *used), rules).usages
+        result = one.admit(activity(at, *used), preferred).usages
         for field in ("cpu_seconds", "memory_bytes", "cpus_reserved"):
             whole, parts = (math.fsum(getattr(usage, field) for usage in which) for which in (used, result))
             assert math.isclose(whole, parts, rel_tol=1e-12, abs_tol=1e-300)
         running = {usage.job for usage in result} - {OVERFLOW}
         assert running <= one.published() <= one.remembered()
-        assert running >= {usage.job for usage in used} & before & one.published()
         assert len(one.published()) <= most
         assert len({usage.job for usage in result}) == len(result)
