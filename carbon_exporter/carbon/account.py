@@ -84,7 +84,8 @@ class Account:
         """Post what is pending and announce `entries`; returns what was posted."""
         posted, self.pending = self.pending, tuple(entries)
         for entry in posted:
-            self._post(entry)
+            if entry.joules > 0:  # announcing has made the counters already
+                self._post(entry)
         for entry in self.pending:
             self.jobs.setdefault(entry.key, JobTotal(Joules(0.0), Grams(0.0)))
             self.devices.setdefault(entry.key.device, Joules(0.0))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from carbon_exporter.energy.counter import Mark, advance
 from carbon_exporter.sensors.base import Device, Quality, Reading
@@ -110,7 +110,7 @@ class Ledger:
         mark = None if last.energy is None else Mark(last.energy, last.at)
         step = advance(mark, energy, reading.at, counter_range=device.counter_range, max_power=device.max_power)
         if step.outcome in {"counted", "wrapped"}:
-            return replace(_slice(reading, last.at, step.joules), caught_up=last.restored)
+            return _slice(reading, last.at, step.joules, caught_up=last.restored)
         self._add_gap(device.name, reading.at - last.at)
         return None
 
@@ -123,9 +123,9 @@ class Ledger:
         self.gap_seconds[device] = self.gap_seconds.get(device, 0.0) + max(0.0, seconds)
 
 
-def _slice(reading: Reading, start: float, joules: Joules) -> EnergySlice:
+def _slice(reading: Reading, start: float, joules: Joules, *, caught_up: bool = False) -> EnergySlice:
     """A slice that ends with `reading`."""
-    return EnergySlice(reading.device, start, reading.at, joules, reading.quality)
+    return EnergySlice(reading.device, start, reading.at, joules, reading.quality, caught_up)
 
 
 def _tells(reading: Reading) -> bool:
