@@ -39,6 +39,8 @@ class SavedMark:
 
     at: float
     energy: float | None = None
+    meter: str = ""
+    """Sensor and serial: a counter is compared with its own past only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class _Last:
     """The last reading of a device: its counter or its power, and whether it came from the state file."""
 
     at: float
+    meter: str
     energy: Joules | None = None
     power: Watts | None = None
     restored: bool = False
@@ -62,7 +65,9 @@ class Ledger:
 
     def restore(self, marks: Mapping[str, SavedMark], gap_seconds: Mapping[str, float]) -> None:
         """Go on from an earlier life of the same boot: what counters kept meanwhile is caught up."""
-        self._last = {name: _Last(mark.at, _joules(mark.energy), restored=True) for name, mark in marks.items()}
+        self._last = {
+            name: _Last(mark.at, mark.meter, _joules(mark.energy), restored=True) for name, mark in marks.items()
+        }
         self.gap_seconds = dict(gap_seconds)
 
     def restore_after_reboot(self, marks: Iterable[str], gap_seconds: Mapping[str, float], away: float) -> None:
@@ -73,7 +78,7 @@ class Ledger:
 
     def marks(self) -> dict[str, SavedMark]:
         """The last readings, for the state file."""
-        return {name: SavedMark(last.at, last.energy) for name, last in self._last.items()}
+        return {name: SavedMark(last.at, last.energy, last.meter) for name, last in self._last.items()}
 
     def post(self, readings: Iterable[Reading]) -> list[EnergySlice]:
         """The slices that these readings close; a device without news or without a mark gives none."""
@@ -83,10 +88,12 @@ class Ledger:
             self.gap_seconds.setdefault(reading.device.name, 0.0)
             told = _tells(reading)
             if last is None:
-                self._last[reading.device.name] = _last_of(reading) if told else _Last(reading.at)
+                self._last[reading.device.name] = _last_of(reading) if told else _Last(reading.at, _meter(reading))
                 continue
             if not told or reading.at <= last.at:
                 continue
+            if last.meter != _meter(reading):
+                last = _Last(last.at, _meter(reading))  # another meter's past tells nothing of this one's
             closed = self._close(last, reading)
             if closed is not None:
                 slices.append(closed)
@@ -123,6 +130,11 @@ class Ledger:
         self.gap_seconds[device] = self.gap_seconds.get(device, 0.0) + max(0.0, seconds)
 
 
+def _meter(reading: Reading) -> str:
+    """What a device is read by."""
+    return f"{reading.device.sensor}/{reading.device.uuid}"
+
+
 def _slice(reading: Reading, start: float, joules: Joules, *, caught_up: bool = False) -> EnergySlice:
     """A slice that ends with `reading`."""
     return EnergySlice(reading.device, start, reading.at, joules, reading.quality, caught_up)
@@ -136,7 +148,7 @@ def _tells(reading: Reading) -> bool:
 
 
 def _last_of(reading: Reading) -> _Last:
-    return _Last(reading.at, reading.energy, reading.power)
+    return _Last(reading.at, _meter(reading), reading.energy, reading.power)
 
 
 def _joules(value: float | None) -> Joules | None:

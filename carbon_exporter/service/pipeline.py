@@ -225,7 +225,7 @@ def _date(unix_seconds: float) -> str:
 
 
 def _boot_id(host: Host) -> str:
-    """The kernel's name for this boot; empty where it has none, which equals no saved one that has."""
+    """The kernel's name for this boot; empty where it has none, which then counts as another boot each time."""
     try:
         return (host.procfs / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):

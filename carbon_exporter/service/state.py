@@ -112,7 +112,7 @@ def restore(rooms: Rooms, state: State, boot_id: str, *, now: float, wall: float
     In the same boot the monotonic clock tells how long nobody counted, and raw counters are caught up from their marks;
     after a reboot only the wall clock is left, and the time away is a gap.
     """
-    same_boot = state.boot_id == boot_id and now >= state.monotonic
+    same_boot = boot_id != "" and state.boot_id == boot_id and now >= state.monotonic
     away = now - state.monotonic if same_boot else max(0.0, wall - state.saved_at)
     if same_boot:
         rooms.ledger.restore(state.marks, state.gap_seconds)

@@ -158,10 +158,19 @@ def test_a_restart_in_the_same_boot_catches_up_once() -> None:
 
 
 def test_an_absence_longer_than_the_counters_range_is_a_gap() -> None:
+    before, after = Ledger(), Ledger()
+    before.post([counter(0.0, 100.0)])
+    after.restore(before.marks(), {})
+    assert after.post([counter(200.0, 400.0)]) == []
+    assert after.gap_seconds == {"cpu0": 200.0}
+
+
+def test_a_counter_is_never_compared_with_another_meters() -> None:
     ledger = Ledger()
-    ledger.restore({"cpu0": SavedMark(0.0, 100.0)}, {})
-    assert ledger.post([counter(200.0, 400.0)]) == []
-    assert ledger.gap_seconds == {"cpu0": 200.0}
+    ledger.restore({"cpu0": SavedMark(0.0, 100.0, "another/")}, {})
+    assert ledger.post([counter(5.0, 110.0)]) == []
+    assert ledger.gap_seconds == {"cpu0": 5.0}
+    assert told(ledger.post([counter(10.0, 130.0)])) == [(5.0, 10.0, 20.0)]
 
 
 def test_power_cannot_be_caught_up() -> None:

@@ -44,6 +44,9 @@ class Node:
         self.machine = Machine(root)
         self.tree = PowercapTree(root / "sys")
         self.tree.add("intel-rapl:0", "package-0", constraints={"constraint_0_power_limit_uw": 200_000_000})
+        boot_id = root / "proc/sys/kernel/random/boot_id"
+        boot_id.parent.mkdir(parents=True)
+        boot_id.write_text("one-boot\n")
         self.wall = Wall()
         self.host: Host = replace(self.machine.host, wall=self.wall)
         self.settings = replace(Settings(), **changes)  # type: ignore[arg-type]
