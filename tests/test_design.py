@@ -15,9 +15,9 @@ import carbon_exporter
 PACKAGE = Path(carbon_exporter.__file__).parent
 ROOT = PACKAGE.parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-ROOMS = ["units", "errors", "sensors", "energy", "jobs", "carbon", "snapshot", "publish", "service", "cli"]
+ROOMS = ["units", "errors", "config", "sensors", "energy", "jobs", "carbon", "snapshot", "publish", "service", "cli"]
 """From the bottom to the top: a room imports from those before it, and from itself."""
-OUTSIDE = {"__init__": 0, "__main__": 99, "config": ROOMS.index("publish"), "logs": ROOMS.index("publish")}
+OUTSIDE = {"__init__": 0, "__main__": len(ROOMS), "logs": 0}
 BELOW_PUBLISH = ROOMS[: ROOMS.index("publish")]
 FILE_LINES, FUNCTION_LINES = 400, 60
 

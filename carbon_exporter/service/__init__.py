@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from carbon_exporter.carbon.grid import Grid, locate_grid
 from carbon_exporter.carbon.registry import PROVIDERS
 from carbon_exporter.config import RELOADABLE, Settings, settings_table
-from carbon_exporter.errors import CarbonExporterError
+from carbon_exporter.errors import CarbonExporterError, ConfigError
 from carbon_exporter.publish.http import Address, Server
 from carbon_exporter.publish.prometheus import Renderer
 from carbon_exporter.publish.web import Published, Web
@@ -171,6 +171,8 @@ def parse_address(text: str) -> Address:
 
 
 def _grid(settings: Settings, environ: Mapping[str, str]) -> Grid:
+    if settings.provider not in PROVIDERS:
+        raise ConfigError("settings", "grid.provider", settings.provider, ", ".join(PROVIDERS))
     return locate_grid(settings.region, PROVIDERS[settings.provider](settings.scope), settings.pue, environ)
 
 

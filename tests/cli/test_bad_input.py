@@ -45,6 +45,7 @@ def cli(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess
         (["--attribution.idle=mine"], ["--attribution.idle", "separate, shared or reserved"]),
         (["--log.level=loud"], ["--log.level", "debug, info, warning or error"]),
         (["--grid.region=Frnace"], ["grid.region", "FR"]),
+        (["--grid.provider=oracle"], ["grid.provider: 'oracle' is not accepted", "static"]),
         (["--grid.region=UK"], ["grid.region", "GB"]),
         (["--grid.region=JP", "--grid.scope=direct"], ["JP", "lifecycle"]),
         (["--config.file=/nowhere.yml"], ["--config.file", "/nowhere.yml", "No such file"]),
