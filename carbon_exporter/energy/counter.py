@@ -7,6 +7,7 @@ reported, its energy is never invented.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,6 +64,6 @@ def advance(
         return Step(Joules(0.0), "reset")
     delta = raw - mark.raw + (counter_range or 0.0 if wrapped else 0.0)
     physical = max_power is None or delta <= max_power * (elapsed + COUNTER_PERIOD_SECONDS)
-    if delta < 0 or not physical:
+    if delta < 0 or not physical or not math.isfinite(delta):
         return Step(Joules(0.0), "reset")
     return Step(Joules(delta), "wrapped" if wrapped else "counted")
