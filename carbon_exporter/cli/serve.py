@@ -43,8 +43,8 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "serve",
         help="measure this machine and serve /metrics (the default)",
-        description="Measure this machine and serve its watts, kWh and CO2e by job until stopped. Needs no settings "
-        "and no privileges; says at the start what it found and what would make it better.",
+        description="Measure this machine and serve its watts, kWh and CO2e by job until stopped.\n"
+        "Needs no settings and no privileges; says at the start what it found and what would make it better.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

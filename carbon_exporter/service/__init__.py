@@ -7,10 +7,12 @@ service.run()        # samples until stop() is called
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
-import threading
+import select
+import socket
 from collections.abc import Callable, Mapping
 
 from carbon_exporter.carbon.grid import Grid, locate_grid
@@ -53,8 +55,10 @@ class Service:
         )
         self._keeper = Keeper(storage_directory(settings.storage, self._environ), self.host.wall)
         self._pipeline: Pipeline | None = None
-        self._stopping = threading.Event()
-        self._wake = threading.Event()
+        self._stopping = False
+        self._waker, self._wakened = socket.socketpair()
+        """A byte sent wakes `run`: safe in a signal handler, where a lock that the main thread holds would not be."""
+        self._waker.setblocking(False)
         self._reload: Callable[[], Settings] | None = None
 
     @property
@@ -90,9 +94,9 @@ class Service:
         """Sample until stopped. A tick that fails is logged, and the next one tried."""
         clock = self.host.clock
         due = clock() + min(_FIRST_INTERVAL_SECONDS, self.settings.interval)
-        while not self._stopping.is_set():
-            if self._wake.wait(max(0.0, due - clock())):
-                self._wake.clear()
+        while not self._stopping:
+            if select.select([self._wakened], [], [], max(0.0, due - clock()))[0]:
+                self._wakened.recv(4096)
                 self._reload_now()
                 continue
             self._sample()
@@ -102,20 +106,26 @@ class Service:
 
     def stop(self) -> None:
         """Ask `run` to take a last sample and return. Safe in a signal handler."""
-        self._stopping.set()
-        self._wake.set()
+        self._stopping = True
+        self._wake()
 
     def reload(self, load: Callable[[], Settings]) -> None:
         """Ask `run` to apply what `load` gives. Safe in a signal handler."""
         self._reload = load
-        self._wake.set()
+        self._wake()
 
     def close(self) -> None:
         """Stop serving and give everything back."""
         self._server.stop()
+        self._waker.close()
+        self._wakened.close()
         for worker in self._workers:
             worker.close()
         self._keeper.close()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # full: awake already; closed: ended already
+            self._waker.send(b"!")
 
     def _sample(self) -> None:
         if self._pipeline is None:
