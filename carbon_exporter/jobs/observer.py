@@ -28,6 +28,10 @@ GROUP_MEMORY_PERIOD_SECONDS = 15.0
 NEWBORN_SLACK_SECONDS = 1.0
 """How much longer than the interval the CPUs may seem to have run for a group, because its parts are read in turn."""
 
+_SEES_ENVIRONMENTS = 1 << 2 | 1 << 19
+"""CAP_DAC_READ_SEARCH, because /proc/PID/environ is its owner's, and CAP_SYS_PTRACE, because the kernel guards what
+lies behind it. What is hidden even so is hidden by the process itself, and nothing would mend it."""
+
 
 @dataclass(slots=True)
 class _Group:
@@ -60,6 +64,7 @@ class Observer:
         self._host = host
         hierarchy = find_hierarchy(host.sysfs)
         self._tree = CgroupTree(hierarchy) if hierarchy else None
+        self._sees_all = _has_capabilities(_SEES_ENVIRONMENTS)
         self._ticks_per_second = float(os.sysconf("SC_CLK_TCK"))
         self._table = ProcessTable(host.procfs)
         controller = hierarchy.controller if hierarchy else ""
@@ -95,14 +100,15 @@ class Observer:
 
     def health(self) -> tuple[ResolverHealth, ...]:
         """What each way of naming sees, and what would let it see more."""
-        hidden = self._marked.unreadable
         environment = ResolverHealth("environment", success=True)
-        if hidden:
+        if hidden := self._marked.unreadable:
             environment = ResolverHealth(
                 "environment",
-                success=False,
+                success=self._sees_all,
                 reason=f"the environment of {hidden} processes may not be read: their CARBON_JOB is not seen",
-                remedy="give it the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH (root has them; in a systemd "
+                remedy=""
+                if self._sees_all
+                else "give it the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH (root has them; in a systemd "
                 "unit AmbientCapabilities=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH)",
             )
         cgroup = ResolverHealth("cgroup", success=True)
@@ -204,3 +210,13 @@ def _add(total: _Sum, part: _Sum) -> None:
     total.cpu_seconds += part.cpu_seconds
     total.memory_bytes += part.memory_bytes
     total.cpus_reserved += part.cpus_reserved
+
+
+def _has_capabilities(wanted: int) -> bool:
+    """Whether this very process has these capabilities (a mask), as the kernel tells it."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+            effective = next(line for line in status if line.startswith("CapEff:"))
+        return int(effective.split()[1], 16) & wanted == wanted
+    except (OSError, StopIteration, ValueError, IndexError):
+        return False

@@ -344,3 +344,17 @@ def test_reserved_names_cannot_be_taken_by_a_real_process() -> None:
         jobs = {usage.job for usage in seen(observer).usages}
     assert Job("idle") in jobs
     assert not jobs & RESERVED
+
+
+def test_what_hides_even_from_both_capabilities_is_shown_and_is_no_blindness(tmp_path: Path) -> None:
+    class Hidden:
+        unreadable = 1
+
+    observer = Observer(Host(procfs=tmp_path, sysfs=tmp_path))
+    observer._marked = Hidden()  # type: ignore[assignment]
+    for sees_all in (False, True):
+        observer._sees_all = sees_all
+        environment, _ = observer.health()
+        assert environment.success is sees_all
+        assert "the environment of 1 processes may not be read" in environment.reason
+        assert bool(environment.remedy) is not sees_all
