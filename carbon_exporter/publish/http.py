@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
 
 import h11
@@ -230,6 +231,7 @@ class Server:
         self, connection: h11.Connection, writer: asyncio.StreamWriter, response: Response, method: str
     ) -> None:
         headers = [
+            ("Date", formatdate(usegmt=True)),
             ("Content-Type", response.content_type),
             ("Content-Length", str(len(response.body))),
             *response.headers,

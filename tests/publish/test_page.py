@@ -266,7 +266,7 @@ def test_an_exporter_that_stops_is_said_in_words_and_one_that_returns_is_live(de
     assert desktop.title.startswith("Stale")
     with served(port=port):
         until(desktop, lambda: state_of(desktop) == "live")
-    assert not desktop.find_element(By.ID, "trouble").is_displayed()
+        assert not desktop.find_element(By.ID, "trouble").is_displayed()
 
 
 @pytest.mark.parametrize(
