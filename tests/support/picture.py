@@ -34,7 +34,7 @@ def main() -> None:
             command = [sys.executable, burner.__file__, str(place / name), f"--duty={duty}"]
             work = subprocess.Popen(command, env={**os.environ, "CARBON_JOB": name})
             stack.callback(work.kill)
-        browser = stack.enter_context(chromium(1160, 1010))
+        browser = stack.enter_context(chromium(1160, 955))
         browser.get(f"http://127.0.0.1:{exporter.port}/")
         time.sleep(SECONDS)
         browser.save_screenshot(sys.argv[1])
