@@ -26,7 +26,7 @@ from carbon_exporter.sensors.base import Host, Sensor
 from carbon_exporter.sensors.registry import Finding, discover
 from carbon_exporter.sensors.replay import Replay
 from carbon_exporter.sensors.worker import SensorWorker
-from carbon_exporter.service.keeper import Keeper, storage_directory
+from carbon_exporter.service.keeper import open_keeper
 from carbon_exporter.service.pipeline import Pipeline
 from carbon_exporter.snapshot import Snapshot
 
@@ -53,7 +53,7 @@ class Service:
         self._server = Server(
             parse_address(settings.listen), Web(lambda: self._published, self._renderer, _node()).answer
         )
-        self._keeper = Keeper(storage_directory(settings.storage, self._environ), self.host.wall)
+        self._keeper = open_keeper(settings.storage, self._environ, self.host.wall)
         self._pipeline: Pipeline | None = None
         self._stopping = False
         self._waker, self._wakened = socket.socketpair()
@@ -82,8 +82,7 @@ class Service:
             workers=self._workers,
             findings=self.findings,
         )
-        for warning in self.grid.warnings:
-            _log.warning("grid: %s", warning)
+        _warn(self.grid)
         for finding in self.findings:
             if finding.state in {"denied", "failed"}:
                 _log.warning("sensor %s is %s: %s; %s", finding.sensor, finding.state, finding.reason, finding.remedy)
@@ -158,6 +157,7 @@ class Service:
         self.settings, self.grid = settings, grid
         self._pipeline.apply(settings, grid)
         logging.getLogger("carbon_exporter").setLevel(settings.log_level.upper())
+        _warn(grid)
         _log.info("settings reloaded")
 
 
@@ -184,6 +184,12 @@ def _grid(settings: Settings, environ: Mapping[str, str]) -> Grid:
     if settings.provider not in PROVIDERS:
         raise ConfigError("settings", "grid.provider", settings.provider, ", ".join(PROVIDERS))
     return locate_grid(settings.region, PROVIDERS[settings.provider](settings.scope), settings.pue, environ)
+
+
+def _warn(grid: Grid) -> None:
+    """Say what a reader should know before believing the grams."""
+    for warning in grid.warnings:
+        _log.warning("grid: %s", warning)
 
 
 def _node() -> str:

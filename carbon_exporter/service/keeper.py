@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from carbon_exporter.energy.store import Store, default_directory
@@ -12,7 +13,7 @@ from carbon_exporter.errors import StoreError
 from carbon_exporter.service.state import State, decode
 from carbon_exporter.snapshot import StoreHealth
 
-__all__ = ["Keeper", "storage_directory"]
+__all__ = ["Keeper", "open_keeper"]
 
 _log = logging.getLogger(__name__)
 _LOCK_PATIENCE_SECONDS = 1.0
@@ -23,7 +24,7 @@ class Keeper:
     """Durable totals with the errors turned into health: whatever happens to the file, counting goes on."""
 
     def __init__(self, directory: Path | None, wall: Callable[[], float] = time.time) -> None:
-        """`directory` is None where durable totals are turned off, or have no place; `wall` gives Unix seconds."""
+        """Without a directory totals live in memory only; `wall` gives Unix seconds."""
         self._wall = wall
         self._store = Store(directory) if directory else None
         path = str(directory) if directory else ""
@@ -85,6 +86,16 @@ class Keeper:
             raise store.set_aside(str(error)) from error
 
 
-def storage_directory(setting: Path | str | None, environ: dict[str, str]) -> Path | None:
-    """The directory that the setting storage.path means; `auto` looks for one."""
-    return default_directory(environ) if setting == "auto" else None if setting is None else Path(setting)
+def open_keeper(setting: Path | str | None, environ: Mapping[str, str], wall: Callable[[], float]) -> Keeper:
+    """The keeper for the setting storage.path: a directory, None for memory only, or `auto` to look for a place."""
+    directory = default_directory(environ) if setting == "auto" else None if setting is None else Path(setting)
+    keeper = Keeper(directory, wall)
+    if directory is None and setting is not None:
+        reason = (
+            f"uid {os.geteuid()} has no place to keep totals: /var/lib/carbon-exporter is not writable, and none of "
+        )
+        reason += "STATE_DIRECTORY, XDG_STATE_HOME and HOME is set; they are counted in memory only"
+        remedy = "name a writable place with --storage.path=DIR"
+        _log.error("totals: %s; %s", reason, remedy)
+        keeper.health = StoreHealth("", "failing", None, reason, remedy)
+    return keeper

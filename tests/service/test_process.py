@@ -301,3 +301,25 @@ def test_storage_turned_off_writes_nothing_and_shows_no_write_time(tmp_path: Pat
         exporter.wait_for_samples(2)
         assert not any(name == "carbon_store_last_write_timestamp_seconds" for name, _ in exporter.series())
     assert list(tmp_path.iterdir()) == []
+
+
+@needs_root
+def test_a_user_without_any_place_to_write_is_told_and_counts_in_memory() -> None:
+    with Exporter(FAST, environ={"HOME": "", "XDG_STATE_HOME": ""}, prefix=as_nobody()) as exporter:
+        exporter.wait_for_log("uid 65534 has no place to keep totals")
+        exporter.wait_for_samples(3)
+        series = exporter.series()
+        assert value(series, "carbon_device_energy_kwh_total") > 0
+        assert value(series, "carbon_store_last_write_timestamp_seconds") == 0
+        assert exporter.status()["store"]["remedy"] == "name a writable place with --storage.path=DIR"
+
+
+def test_a_reload_that_loses_the_region_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yml"
+    file.write_text("grid: {region: FR}\n")
+    flags = (FAST, f"--config.file={file}", f"--storage.path={tmp_path / 'state'}")
+    with Exporter(*flags, environ={"TZ": "Europe/Berlin"}) as exporter:
+        assert "guess" not in exporter.text
+        file.write_text("")
+        exporter.process.send_signal(signal.SIGHUP)
+        exporter.wait_for_log("a guess from the time zone Europe/Berlin")
