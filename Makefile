@@ -1,18 +1,22 @@
 # make run    start the exporter on this machine (ARGS="--grid.region=FR" adds flags)
 # make test   everything that proves it: installs what it needs, then runs the tests
+# make soak   the slow proofs: faults for ten minutes, and others of their kind
 # make bench  measured figures; make lint: style and types; make docs: generated pages; make picture: the README's
 PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
 BIN    := $(VENV)/bin
 
-.PHONY: run test bench lint docs picture deps clean
+.PHONY: run test soak bench lint docs picture deps clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/carbon-exporter $(ARGS)
 
 test: deps $(VENV)/test.stamp
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: deps $(VENV)/test.stamp
+	$(BIN)/python -m pytest -m soak --timeout=1800 $(ARGS)
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -6,6 +6,7 @@
     │  ├─ SensorUnavailable        no such hardware here (normal, quiet)
     │  ├─ SensorPermission         hardware here, not allowed: the exact fix
     │  └─ SensorReadError          worked before, failed now (counted, retried)
+    │     └─ SensorOutdated        its driver was replaced under this process: only a fresh one can read it
     ├─ JobResolutionError          who a process or a group belongs to could not be read
     ├─ IntensityError
     │  └─ RegionUnknown            no such grid zone, with the nearest names
@@ -25,6 +26,7 @@ __all__ = [
     "ListenError",
     "RegionUnknown",
     "SensorError",
+    "SensorOutdated",
     "SensorPermission",
     "SensorReadError",
     "SensorUnavailable",
@@ -77,6 +79,10 @@ class SensorReadError(SensorError):
         """Keep the device so that the others of the same sensor are not blamed."""
         super().__init__(reason, remedy=remedy)
         self.device = device
+
+
+class SensorOutdated(SensorReadError):
+    """The driver was replaced while its library was loaded here. The exporter ends, so that its supervisor restarts it."""
 
 
 class JobResolutionError(CarbonExporterError):

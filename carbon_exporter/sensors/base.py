@@ -1,24 +1,40 @@
 """The door of the sensors room: what a meter is, what it measures, and what it says.
 
-A sensor knows one kind of hardware and nothing of who listens. It hands out frozen readings; whatever goes wrong inside
+A sensor knows one kind of hardware and nothing of who listens. It hands out frozen facts; whatever goes wrong inside
 leaves it as one of our errors.
 """
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from carbon_exporter.errors import SensorReadError
+from carbon_exporter.sensors.names import DeviceNames
 from carbon_exporter.units import Joules, Watts
 
-__all__ = ["Device", "Host", "Kind", "Quality", "Reading", "Sample", "Sensor"]
+__all__ = [
+    "Bmc",
+    "Device",
+    "Host",
+    "Kind",
+    "Occupancy",
+    "Occupant",
+    "Partition",
+    "Quality",
+    "Reading",
+    "Sample",
+    "Sensor",
+    "Vitals",
+]
 
-Kind = Literal["gpu", "cpu", "dram", "accelerator", "other"]
+Kind = Literal["gpu", "cpu", "dram", "accelerator", "other", "node"]
+"""`node` is the whole machine: it contains all the others, is a family of its own and never in a sum with them."""
 
 
 class Quality(str, Enum):
@@ -35,6 +51,22 @@ class Quality(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Bmc:
+    """How to reach the machine's baseboard management controller by Redfish."""
+
+    url: str
+    """`https://HOST[:PORT]`."""
+    username: str = ""
+    password_file: Path | None = None
+    """Holds the password and nothing else; read when it is needed, never kept in a log, label or argument."""
+    ca_file: Path | None = None
+    """Certificates to trust instead of the system's."""
+    verify: bool = True
+    """Whether the controller's certificate is checked."""
+    authentication: Literal["session", "basic"] = "session"
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """The machine as the rooms see it: where its file systems are mounted and what its clock says.
 
@@ -47,14 +79,19 @@ class Host:
     """Seconds that never step back (CLOCK_MONOTONIC), comparable between processes of one boot."""
     wall: Callable[[], float] = time.time
     """Unix seconds, which an operator or NTP may step at any time: for stamps, never for intervals."""
+    devfs: Path = Path("/dev")
+    bmc: Bmc | None = None
+    """None if nobody has said how to reach it."""
+    names: DeviceNames = field(default_factory=DeviceNames, compare=False)
+    """The names of boards, which sensors of several makers share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Something that draws power and has a meter. Devices of one node never overlap."""
+    """Something that draws power and has a meter. Devices of one node never overlap, but for those of kind `node`."""
 
     name: str
-    """`cpu0`, `dram0`, `gpu0`: stable over restarts, unique on the node."""
+    """`cpu0`, `dram0`, `gpu0`: stable over restarts, unique on the node. Of kind `node`: the source's name."""
     kind: Kind
     sensor: str
     vendor: str = ""
@@ -66,6 +103,10 @@ class Device:
     """More than this it cannot physically draw; None if not known."""
     method: str = ""
     """How its numbers come about, in a sentence for people: a file, a formula, a table row."""
+    bound: str = ""
+    """How far off they may be and why, for people: `±5 % (the maker's tolerance)`; empty if nobody knows."""
+    period: float | None = None
+    """Seconds between two updates of the meter itself; None if not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,33 +125,120 @@ class Reading:
     power: Watts | None = None
     since: float | None = None
     """With `power`: the start of the period that it is the mean of; None if it is the power at this instant."""
+    uncertainty: Watts = Watts(0.0)
+    """With a mean of samples: how far sampling alone may have missed it, in 95 of 100 cases; 0 where it cannot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What a device says of itself beside its energy; None for what it does not tell."""
+
+    device: str
+    power_limit: Watts | None = None
+    utilization: float | None = None
+    """Share of the time in which it computed, 0 to 1."""
+    memory_used: int | None = None
+    """Bytes."""
+    temperature: float | None = None
+    """Degrees Celsius."""
+    divergence: float | None = None
+    """Counted over integrated energy of the last ten minutes, minus 1; None without both, or before that time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """A process that has a context on a board."""
+
+    pid: int
+    """As the host's root namespace numbers it."""
+    utilization: float | None = None
+    """Share of its board's (or partition's) compute time since the last look, 0 to 1; None if not known."""
+    partition: str = ""
+    """Name of the partition it runs on; empty on a board that is whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A slice of a board that is divided in hardware (MIG)."""
+
+    name: str
+    """Unique on the board: `gi1`."""
+    share: float
+    """Of the board's compute units, 0 to 1. The partitions of a board may add up to less: the rest is free."""
+    profile: str = ""
+    """`1g.10gb`"""
+    uuid: str = ""
+    utilization: float | None = None
+    """Share of its own compute time since the last look, 0 to 1; None if not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """Who is on a board, at one moment. A board of which there is none is one whose users nobody can see."""
+
+    device: str
+    at: float
+    """Seconds on the host's monotonic clock."""
+    occupants: tuple[Occupant, ...] = ()
+    partitions: tuple[Partition, ...] = ()
+    """Empty for a board that is whole."""
+    uuid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """All that one sensor had to say at one tick: what it read, and which devices failed."""
+    """All that sensors had to say at one tick: what was read, and which devices failed."""
 
-    readings: tuple[Reading, ...]
+    readings: tuple[Reading, ...] = ()
     failures: tuple[SensorReadError, ...] = ()
+    vitals: tuple[Vitals, ...] = ()
+    occupancies: tuple[Occupancy, ...] = ()
 
 
-class Sensor(Protocol):
+class Sensor(ABC):
     """One source of readings. Made by its file's `probe`, which raises `SensorUnavailable` or `SensorPermission`."""
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """Short and stable: the value of the `sensor` label."""
-        ...
 
     @property
+    @abstractmethod
     def devices(self) -> tuple[Device, ...]:
-        """What it measures now."""
-        ...
+        """What it measures now, without its members' devices."""
 
+    @property
+    def covers(self) -> frozenset[Kind]:
+        """Kinds whose energy its counters contain beside those of its devices, as one number for a whole board does."""
+        return frozenset()
+
+    @property
+    def quality(self) -> Quality | None:
+        """The worst of its devices; None if it cannot tell before its first reading."""
+        return None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What it cannot give here and why, in sentences for people."""
+        return ()
+
+    @property
+    def members(self) -> tuple[Sensor, ...]:
+        """Sensors below this one, a board each: each is read on a thread of its own. They may come and go."""
+        return ()
+
+    @property
+    def sampling_period(self) -> float | None:
+        """Seconds between two calls of `sample` in the time between readings; None where readings are enough."""
+        return None
+
+    @abstractmethod
     def read(self) -> Sample:
         """Read all devices once. Raises `SensorReadError` if nothing can be read at all."""
-        ...
+
+    def sample(self) -> None:
+        """Look at a meter that is not a counter, between two readings. What goes wrong is told by the next reading."""
 
     def close(self) -> None:
         """Give back files and handles."""
-        ...

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from carbon_exporter.errors import SensorError, SensorReadError, SensorUnavailable
-from carbon_exporter.sensors.base import Device, Host, Kind, Quality, Reading, Sample
+from carbon_exporter.sensors.base import Device, Host, Kind, Quality, Reading, Sample, Sensor
 from carbon_exporter.sensors.cpu_estimate import Socket, survey
 from carbon_exporter.sensors.cpu_load import CpuTicks, busy_share, read_ticks
 from carbon_exporter.sensors.cpuinfo import read_cpuinfo
@@ -55,7 +55,7 @@ def probe(host: Host, covered: frozenset[Kind]) -> Model:
     return Model(host, sockets, memory)
 
 
-class Model:
+class Model(Sensor):
     """The sensor. One thread at a time may read it, whichever that is."""
 
     name = "model"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from carbon_exporter.errors import SensorPermission, SensorReadError, SensorUnavailable
-from carbon_exporter.sensors.base import Device, Host, Kind, Quality, Reading, Sample
+from carbon_exporter.sensors.base import Device, Host, Kind, Quality, Reading, Sample, Sensor
 from carbon_exporter.sensors.cpuinfo import CpuInfo, read_cpuinfo
 from carbon_exporter.sensors.powercap import Meter, Zone, find_zones, meters, read_count
 from carbon_exporter.units import MICROJOULES_PER_JOULE, Joules, Watts
@@ -59,11 +59,12 @@ def probe(host: Host, covered: frozenset[Kind]) -> Rapl:
     return Rapl(host, counters, covers)
 
 
-class Rapl:
+class Rapl(Sensor):
     """The sensor. Each read opens its files anew, so a driver that was reloaded is read again, from any thread."""
 
     name = "rapl"
     quality = Quality.MEASURED
+    covers: frozenset[Kind] = frozenset()
 
     def __init__(self, host: Host, counters: tuple[_Counter, ...], covers: frozenset[Kind]) -> None:
         """`covers` are the kinds whose energy its counters contain: with psys more than its device's own."""

@@ -5,15 +5,16 @@ To add one: write `carbon_exporter/sensors/NAME.py` with `probe(host, covered)`,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Literal, Protocol, cast, runtime_checkable
+from types import MappingProxyType
+from typing import Literal, cast
 
 from carbon_exporter.errors import SensorPermission, SensorUnavailable
 from carbon_exporter.sensors.base import Device, Host, Kind, Quality, Sensor
 
-__all__ = ["SENSORS", "Covering", "Entry", "Finding", "Graded", "Probe", "State", "discover"]
+__all__ = ["SENSORS", "Entry", "Finding", "Probe", "State", "discover"]
 
 Probe = Callable[[Host, frozenset[Kind]], Sensor]
 """Makes a sensor of what the host has beside the kinds that are covered, or raises a `SensorError`."""
@@ -54,25 +55,14 @@ class Finding:
     remedy: str = ""
 
 
-@runtime_checkable
-class Covering(Protocol):
-    """A sensor whose devices contain the energy of other kinds too, as one number for a whole board does."""
+def discover(
+    host: Host, table: Sequence[Entry] = SENSORS, known: Mapping[str, Sensor] = MappingProxyType({})
+) -> tuple[tuple[Sensor, ...], tuple[Finding, ...]]:
+    """The sensors that work on this machine, and a finding for each entry. Nothing a probe raises escapes.
 
-    covers: frozenset[Kind]
-
-
-@runtime_checkable
-class Graded(Protocol):
-    """A sensor that knows before the first reading how good its numbers will be."""
-
-    @property
-    def quality(self) -> Quality:
-        """The worst of its devices."""
-        ...
-
-
-def discover(host: Host, table: Sequence[Entry] = SENSORS) -> tuple[tuple[Sensor, ...], tuple[Finding, ...]]:
-    """The sensors that work on this machine, and a finding for each entry. Nothing a probe raises escapes."""
+    `known` ones, by name, work already and are not probed again, so that a later call finds what has come since. An
+    estimate is made anew if what it has to stand in for has changed.
+    """
     sensors: list[Sensor] = []
     findings: list[Finding] = []
     covered: frozenset[Kind] = frozenset()
@@ -82,21 +72,27 @@ def discover(host: Host, table: Sequence[Entry] = SENSORS) -> tuple[tuple[Sensor
                 Finding(entry.name, "covered", reason=f"measured already: {', '.join(sorted(entry.fills))}")
             )
             continue
-        sensor, finding = _ask(entry, host, covered)
+        sensor, finding = _ask(entry, host, covered, _still_right(known.get(entry.name), entry, covered))
         findings.append(finding)
         if sensor is not None:
             sensors.append(sensor)
-            covered |= {device.kind for device in finding.devices}
-            covered |= sensor.covers if isinstance(sensor, Covering) else frozenset()
+            covered |= sensor.covers | {device.kind for device in finding.devices}
     return tuple(sensors), tuple(findings)
 
 
-def _ask(entry: Entry, host: Host, covered: frozenset[Kind]) -> tuple[Sensor | None, Finding]:
+def _still_right(known: Sensor | None, entry: Entry, covered: frozenset[Kind]) -> Sensor | None:
+    """A known sensor, unless it is an estimate of something else than what is now missing."""
+    if known is None or not entry.fills:
+        return known
+    return known if {device.kind for device in known.devices} == entry.fills - covered else None
+
+
+def _ask(entry: Entry, host: Host, covered: frozenset[Kind], known: Sensor | None) -> tuple[Sensor | None, Finding]:
     name = entry.name
     try:
-        sensor = cast("Probe", import_module(entry.module).probe)(host, covered)
-        quality = sensor.quality if isinstance(sensor, Graded) else None
-        return sensor, Finding(name, "active", sensor.devices, quality)
+        sensor = known or cast("Probe", import_module(entry.module).probe)(host, covered)
+        below = (device for member in sensor.members for device in member.devices)
+        return sensor, Finding(name, "active", (*sensor.devices, *below), sensor.quality)
     except SensorUnavailable as error:
         return None, Finding(name, "missing", reason=error.reason, remedy=error.remedy)
     except SensorPermission as error:

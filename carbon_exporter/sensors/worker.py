@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import logging
+import os
+import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from carbon_exporter.errors import SensorError
-from carbon_exporter.sensors.base import Reading, Sample, Sensor
+from carbon_exporter.sensors.base import Sample, Sensor
 
-__all__ = ["SensorWorker", "gather"]
+__all__ = ["SensorWorker"]
 
 _log = logging.getLogger(__name__)
+_JITTER = (0.5, 1.5)
+"""Of the sampling period: a fixed one would see only one phase of work that repeats itself as regularly."""
 
 
 class SensorWorker:
     """Runs one sensor. `ask` and `answer` are for one other thread."""
 
-    def __init__(self, sensor: Sensor, wall: Callable[[], float] = time.time) -> None:
-        """Starts the thread; it ends with the process, or after `close`. `wall` gives Unix seconds."""
+    def __init__(self, sensor: Sensor, wall: Callable[[], float] = time.time, label: str = "") -> None:
+        """Starts the thread; it ends with the process, or after `close`. `wall` gives Unix seconds.
+
+        `label` names it in the log; without one the sensor's name does.
+        """
         self._wall = wall
         self.sensor = sensor
+        self._label = label or sensor.name
         self.seconds = 0.0
         """How long the last reading took."""
         self.last_sample: float | None = None
@@ -30,85 +38,103 @@ class SensorWorker:
         """Failed readings: `read` for what the device did, `deadline` for no answer in time."""
         self.trouble: SensorError | None = None
         """What is wrong now; None after a good reading."""
-        self._wanted = threading.Event()
-        self._done = threading.Event()
-        self._closing = False
+        self._pid = 0
         self._asked = False
         self._late = False
         self._sample: Sample | SensorError | None = None
-        threading.Thread(target=self._work, name=f"sensor-{sensor.name}", daemon=True).start()
+        self._start()
 
     def ask(self) -> None:
         """Start a reading, unless the last one is still under way."""
+        if os.getpid() != self._pid:
+            self._start()  # forked: threads and what they held stayed with the parent
         if not self._asked:
             self._asked = True
             self._done.clear()
             self._wanted.set()
 
-    def answer(self, patience: float) -> tuple[Reading, ...]:
+    def answer(self, patience: float) -> Sample:
         """What was read, if it comes within `patience` seconds; a late answer is given at the next call.
 
         Who was late once is not waited for again until it has answered.
         """
         if not self._done.wait(0 if self._late else patience):
             self._late = True
-            self._failed(
-                "deadline", SensorError(f"{self.sensor.name} has not answered in time", remedy="its driver hangs")
-            )
-            return ()
+            self._failed("deadline", SensorError(f"{self._label} has not answered in time", remedy="its driver hangs"))
+            return Sample()
         self._asked = self._late = False
         sample, self._sample = self._sample, None
         if sample is None:
-            return ()
+            return Sample()
         if isinstance(sample, SensorError):
             self._failed("read", sample)
-            return ()
+            return Sample()
         return self._take(sample)
 
     def close(self) -> None:
         """Let the thread end; one that hangs is left behind."""
-        self._closing = True
+        self._closing.set()
         self._wanted.set()
 
-    def _take(self, sample: Sample) -> tuple[Reading, ...]:
+    def _start(self) -> None:
+        """A thread, and what it shares with the one that asks: all of it new, so that a forked child can begin anew."""
+        self._pid = os.getpid()
+        self._wanted = threading.Event()
+        self._done = threading.Event()
+        self._closing = threading.Event()
+        self._asked = self._late = False
+        self._sample = None
+        threading.Thread(target=self._work, name=f"sensor-{self._label}", daemon=True).start()
+
+    def _take(self, sample: Sample) -> Sample:
         for failure in sample.failures:
             self._failed("read", failure)
         if sample.readings:
             self.last_sample = self._wall()
         if not sample.failures:
             if self.trouble is not None:
-                _log.info("%s gives readings again", self.sensor.name)
+                _log.info("%s gives readings again", self._label)
             self.trouble = None
-        return sample.readings
+        return sample
 
     def _failed(self, reason: str, error: SensorError) -> None:
         self.errors[reason] = self.errors.get(reason, 0) + 1
         if self.trouble is None:
-            _log.warning("%s: %s", self.sensor.name, error)
+            _log.warning("%s: %s", self._label, error)
         self.trouble = error
 
     def _work(self) -> None:
+        wanted, done, closing = self._wanted, self._done, self._closing
         while True:
-            self._wanted.wait()
-            self._wanted.clear()
-            if self._closing:
+            asked = wanted.wait(self._pause())
+            if closing.is_set():
                 self.sensor.close()
                 return
+            if not asked:
+                self._sample_quietly()
+                continue
+            wanted.clear()
             began = time.perf_counter()
-            try:
-                self._sample = self.sensor.read()
-            except SensorError as error:
-                self._sample = error
-            except Exception as error:  # noqa: BLE001 - whatever a driver raises costs its own freshness only
-                _log.exception("%s failed in a way it should not", self.sensor.name)
-                self._sample = SensorError(f"{type(error).__name__}: {error}", remedy="please report this as a bug")
+            self._sample = self._read()
             self.seconds = time.perf_counter() - began
-            self._done.set()
+            done.set()
 
+    def _pause(self) -> float | None:
+        """Seconds until the next sample between readings; None for none."""
+        period = self.sensor.sampling_period
+        return None if period is None else period * random.uniform(*_JITTER)  # noqa: S311 - a moment, not a secret
 
-def gather(workers: Sequence[SensorWorker], deadline: float) -> list[Reading]:
-    """Read all sensors at once, and wait for them until `deadline` seconds have passed."""
-    for worker in workers:
-        worker.ask()
-    until = time.perf_counter() + deadline
-    return [reading for worker in workers for reading in worker.answer(max(0.0, until - time.perf_counter()))]
+    def _sample_quietly(self) -> None:
+        try:
+            self.sensor.sample()
+        except Exception as error:  # noqa: BLE001 - whatever a driver raises, the next reading tells of it
+            _log.debug("%s: a sample failed: %s", self._label, error)
+
+    def _read(self) -> Sample | SensorError:
+        try:
+            return self.sensor.read()
+        except SensorError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - whatever a driver raises costs its own freshness only
+            _log.exception("%s failed in a way it should not", self._label)
+            return SensorError(f"{type(error).__name__}: {error}", remedy="please report this as a bug")

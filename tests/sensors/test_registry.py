@@ -136,11 +136,13 @@ def test_a_sensor_that_fails_with_our_error_keeps_its_remedy(foreign: Path) -> N
 
 def test_a_sensor_is_told_what_better_ones_cover_and_need_not_grade_itself(foreign: Path) -> None:
     (foreign / "foreign_sensor.py").write_text(
-        "from carbon_exporter.sensors.base import Device\n"
-        "class Sensor:\n"
+        "from carbon_exporter.sensors.base import Device, Sample, Sensor\n"
+        "class Foreign(Sensor):\n"
         "    name = 'foreign'\n"
+        "    devices = ()\n"
+        "    def read(self): return Sample()\n"
         "    def __init__(self, method): self.devices = (Device('x0', 'other', 'foreign', method=method),)\n"
-        "def probe(host, covered): return Sensor(str(sorted(covered)))\n"
+        "def probe(host, covered): return Foreign(str(sorted(covered)))\n"
     )
     machine = Machine(foreign / "m")
     PowercapTree(machine.host.sysfs).add_amd_socket(0)

@@ -1,0 +1,167 @@
+"""The crew: all sensors of a machine and their workers, read together once a tick.
+
+A sensor's members (the boards of a maker) have workers of their own, made and ended as boards come and go; to the
+outside they are one sensor with one health.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+
+from carbon_exporter.errors import SensorError, SensorOutdated
+from carbon_exporter.sensors.base import Device, Sample, Sensor
+from carbon_exporter.sensors.worker import SensorWorker
+
+__all__ = ["Crew", "CrewMember"]
+
+_log = logging.getLogger(__name__)
+
+
+class CrewMember:
+    """One sensor, its worker, and those of its members."""
+
+    def __init__(self, sensor: Sensor, wall: Callable[[], float]) -> None:
+        """Starts the sensor's worker; those of its members start with the next `muster`."""
+        self.sensor = sensor
+        self._wall = wall
+        self._worker = SensorWorker(sensor, wall)
+        self._below: dict[Sensor, SensorWorker] = {}
+        self._errors_of_gone: dict[str, int] = {}
+        self.muster()
+
+    def muster(self) -> None:
+        """Give each member a worker; end those of members that are gone."""
+        members = self.sensor.members
+        for gone in self._below.keys() - set(members):
+            worker = self._below.pop(gone)
+            _add(self._errors_of_gone, worker.errors)
+            worker.close()
+        for member in members:
+            if member not in self._below:
+                self._below[member] = SensorWorker(member, self._wall, _label(member))
+
+    @property
+    def workers(self) -> tuple[SensorWorker, ...]:
+        """The sensor's own, then its members'."""
+        return (self._worker, *self._below.values())
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """What it measures now, its members' devices too."""
+        return tuple(chain.from_iterable(worker.sensor.devices for worker in self.workers))
+
+    @property
+    def trouble(self) -> SensorError | None:
+        """What is wrong now: the first worker's trouble, and how many more have one."""
+        troubles = [worker.trouble for worker in self.workers if worker.trouble is not None]
+        if len(troubles) <= 1:
+            return troubles[0] if troubles else None
+        return SensorError(f"{troubles[0].reason}, and {len(troubles) - 1} more", remedy=troubles[0].remedy)
+
+    @property
+    def outdated(self) -> SensorOutdated | None:
+        """The trouble that only a fresh process can mend; None if there is none."""
+        troubles = (worker.trouble for worker in self.workers)
+        return next((trouble for trouble in troubles if isinstance(trouble, SensorOutdated)), None)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What it cannot give here and why."""
+        return tuple(chain.from_iterable(worker.sensor.notes for worker in self.workers))
+
+    @property
+    def seconds(self) -> float:
+        """How long the slowest of the last readings took."""
+        return max(worker.seconds for worker in self.workers)
+
+    @property
+    def last_sample(self) -> float | None:
+        """Unix seconds of the newest reading that gave something."""
+        return max((w.last_sample for w in self.workers if w.last_sample is not None), default=None)
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """Failed readings by reason, of members that are gone too."""
+        total = dict(self._errors_of_gone)
+        for worker in self.workers:
+            _add(total, worker.errors)
+        return total
+
+    def close(self) -> None:
+        """End all its workers."""
+        for worker in self.workers:
+            worker.close()
+
+
+class Crew:
+    """All sensors of a machine. Not for use from several threads."""
+
+    def __init__(self, sensors: Iterable[Sensor], wall: Callable[[], float] = time.time) -> None:
+        """Starts a worker for each; `wall` gives Unix seconds."""
+        self._wall = wall
+        self.members: tuple[CrewMember, ...] = tuple(CrewMember(sensor, wall) for sensor in sensors)
+        self._disputed: set[str] = set()
+        """Names that two sensors use, as the log has told."""
+
+    @property
+    def sensors(self) -> tuple[Sensor, ...]:
+        """Who is in it."""
+        return tuple(member.sensor for member in self.members)
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """What is measured now; of two devices of one name only the first, whose sensor is trusted more."""
+        named: dict[str, Device] = {}
+        for device in chain.from_iterable(member.devices for member in self.members):
+            first = named.setdefault(device.name, device)
+            if first.sensor != device.sensor and device.name not in self._disputed:
+                self._disputed.add(device.name)
+                _log.warning(
+                    "%s: %s measures it already, what %s says is left out", device.name, first.sensor, device.sensor
+                )
+        return tuple(named.values())
+
+    def reform(self, sensors: Sequence[Sensor]) -> None:
+        """Go on with these sensors: known ones keep their workers, others join or leave."""
+        known = {member.sensor: member for member in self.members}
+        for sensor, member in known.items():
+            if sensor not in sensors:
+                member.close()
+        self.members = tuple(known.get(sensor) or CrewMember(sensor, self._wall) for sensor in sensors)
+
+    def gather(self, deadline: float) -> Sample:
+        """Read all sensors at once, and wait for them until `deadline` seconds have passed."""
+        for member in self.members:
+            member.muster()
+        workers = [worker for member in self.members for worker in member.workers]
+        for worker in workers:
+            worker.ask()
+        until = time.perf_counter() + deadline
+        samples = [worker.answer(max(0.0, until - time.perf_counter())) for worker in workers]
+        owners = {device.name: device.sensor for device in self.devices}
+        return Sample(
+            tuple(
+                r for s in samples for r in s.readings if owners.get(r.device.name, r.device.sensor) == r.device.sensor
+            ),
+            tuple(chain.from_iterable(sample.failures for sample in samples)),
+            tuple(chain.from_iterable(sample.vitals for sample in samples)),
+            tuple(chain.from_iterable(sample.occupancies for sample in samples)),
+        )
+
+    def close(self) -> None:
+        """End all workers."""
+        for member in self.members:
+            member.close()
+
+
+def _label(member: Sensor) -> str:
+    """What the log calls a member: its sensor, and its device once that is known."""
+    return f"{member.name} {member.devices[0].name}" if member.devices else member.name
+
+
+def _add(total: dict[str, int], more: dict[str, int]) -> None:
+    for reason, count in more.items():
+        total[reason] = total.get(reason, 0) + count
