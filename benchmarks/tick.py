@@ -16,8 +16,8 @@ from carbon_exporter.carbon.static import StaticProvider
 from carbon_exporter.config import Settings
 from carbon_exporter.jobs.base import Activity, JobSlice
 from carbon_exporter.publish.prometheus import Renderer
-from carbon_exporter.sensors.base import Host, Reading
-from carbon_exporter.sensors.worker import SensorWorker
+from carbon_exporter.sensors.base import Host, Sample
+from carbon_exporter.sensors.crew import Crew
 from carbon_exporter.service import find_sensors
 from carbon_exporter.service.keeper import Keeper
 from carbon_exporter.service.pipeline import Pipeline
@@ -49,18 +49,14 @@ class _Stopwatch:
             self.seconds[phase] += time.process_time() - began
 
 
-class _TimedWorker(SensorWorker):
-    """Its thread's work counts too: the stopwatch is the whole process's."""
+class _TimedCrew(Crew):
+    """Its threads' work counts too: the stopwatch is the whole process's."""
 
     watch: _Stopwatch
 
-    def ask(self) -> None:
+    def gather(self, deadline: float) -> Sample:
         with self.watch.of("read"):
-            super().ask()
-
-    def answer(self, patience: float) -> tuple[Reading, ...]:
-        with self.watch.of("read"):
-            return super().answer(patience)
+            return super().gather(deadline)
 
 
 class _TimedKeeper(Keeper):
@@ -74,13 +70,13 @@ class _TimedKeeper(Keeper):
 class _TimedPipeline(Pipeline):
     watch: _Stopwatch
 
-    def _observe(self) -> Activity | None:
+    def _observe(self, sample: Sample) -> Activity | None:
         with self.watch.of("observe"):
-            return super()._observe()
+            return super()._observe(sample)
 
-    def _snapshot(self, readings: Sequence[Reading], parts: Sequence[JobSlice], activity: Activity | None) -> Snapshot:
+    def _snapshot(self, sample: Sample, parts: Sequence[JobSlice], activity: Activity | None) -> Snapshot:
         with self.watch.of("snapshot"):
-            return super()._snapshot(readings, parts, activity)
+            return super()._snapshot(sample, parts, activity)
 
 
 def figures(plan: Plan) -> Iterator[Figure]:
@@ -133,14 +129,14 @@ class _Clock:
 def _pipeline(storage: Path, clock: Callable[[], float], watch: _Stopwatch) -> Iterator[Pipeline]:
     """This machine's pipeline with the stopwatch in it."""
     settings, host = Settings(), Host(clock=clock)
-    _TimedWorker.watch = _TimedKeeper.watch = _TimedPipeline.watch = watch
+    _TimedCrew.watch = _TimedKeeper.watch = _TimedPipeline.watch = watch
     sensors, findings = find_sensors(settings, host)
-    workers = [_TimedWorker(sensor) for sensor in sensors]
     keeper = _TimedKeeper(storage)
     grid = locate_grid("FR", StaticProvider(settings.scope), settings.pue, {})
     try:
-        yield _TimedPipeline(settings, host=host, grid=grid, keeper=keeper, workers=workers, findings=findings)
+        pipeline = _TimedPipeline(settings, host=host, grid=grid, keeper=keeper, sensors=(), findings=findings)
+        pipeline.crew = _TimedCrew(sensors)
+        yield pipeline
+        pipeline.close()
     finally:
-        for worker in workers:
-            worker.close()
         keeper.close()

@@ -126,6 +126,12 @@ def _name(text: str) -> str:
     return text
 
 
+def _source(text: str) -> str:
+    if text and not re.fullmatch(r"[A-Za-z0-9 ._/:-]{1,64}", text):
+        raise ValueError(text)
+    return text
+
+
 def _region(text: str) -> str:
     if text and not re.fullmatch(r"[A-Za-z0-9 ()'.,-]{1,64}", text):
         raise ValueError(text)
@@ -145,6 +151,7 @@ class Settings:
     )
     procfs: Path = _setting("path.procfs", "/proc", _absolute, "an absolute path", "Where the host's /proc is mounted.")
     sysfs: Path = _setting("path.sysfs", "/sys", _absolute, "an absolute path", "Where the host's /sys is mounted.")
+    devfs: Path = _setting("path.devfs", "/dev", _absolute, "an absolute path", "Where the host's /dev is mounted.")
     storage: Path | Literal["auto"] | None = _setting(
         "storage.path",
         "auto",
@@ -196,6 +203,14 @@ class Settings:
         "separate, shared or reserved",
         "Who pays for idle: the job _idle_, those who ran, or those for whom CPUs are kept.",
         reloadable=True,
+    )
+    remainder: str = _setting(
+        "attribution.remainder",
+        "",
+        _source,
+        "the name of a whole-node meter such as redfish, ipmi, cray or hwmon, or nothing",
+        "Whole-node meter whose difference to the devices (fans, power supplies, boards) is charged to the jobs, as a "
+        "device of kind other. Without it only carbon_node_* shows that meter.",
     )
     job_label: Literal["job_name", "job", "hpc_job"] = _setting(
         "labels.job",

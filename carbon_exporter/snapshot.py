@@ -12,11 +12,11 @@ from typing import Literal
 
 from carbon_exporter.carbon.account import DeviceKey, JobKey, JobTotal
 from carbon_exporter.carbon.grid import Grid
-from carbon_exporter.jobs.base import Job, ResolverHealth
-from carbon_exporter.sensors.base import Device, Quality
+from carbon_exporter.jobs.base import Job, PartitionHolder, ResolverHealth
+from carbon_exporter.sensors.base import Device, Quality, Vitals
 from carbon_exporter.units import Grams, Joules, Watts
 
-__all__ = ["DeviceState", "SensorHealth", "Snapshot", "StoreHealth", "Today"]
+__all__ = ["DeviceState", "NodeState", "SensorHealth", "Snapshot", "StoreHealth", "Today"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,19 @@ class DeviceState:
     power: Watts | None
     """Mean over its last interval; None if it gave no news lately."""
     gap_seconds: float
+    vitals: Vitals | None = None
+    """What it said of itself at this tick; None if nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """A meter of the whole machine: it contains the devices and more, and is in no sum with them."""
+
+    source: str
+    method: str
+    power: Watts | None
+    """Mean over its last interval; None if it gave no news lately."""
+    joules: Joules
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +100,8 @@ class Snapshot:
     store: StoreHealth
     today: Today
     devices: tuple[DeviceState, ...] = ()
+    nodes: tuple[NodeState, ...] = ()
+    partitions: tuple[PartitionHolder, ...] = ()
     device_totals: Mapping[DeviceKey, Joules] = field(default_factory=dict)
     job_totals: Mapping[JobKey, JobTotal] = field(default_factory=dict)
     """Of published jobs and reserved names."""

@@ -54,7 +54,7 @@ def register(commands: Any) -> None:
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT; returns the exit status."""
     logs.configure("info", "logfmt")
     settings = load_settings(parsed)
     logs.configure(settings.log_level, settings.log_format)
@@ -78,6 +78,6 @@ def run(parsed: argparse.Namespace) -> int:
         print(findings_table(service.findings, seen), flush=True)
     gc.collect()
     gc.freeze()
-    service.run()
+    status = service.run()
     _log.info("stopped")
-    return 0
+    return status

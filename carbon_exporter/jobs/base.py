@@ -15,10 +15,13 @@ __all__ = [
     "RESERVED",
     "UNATTRIBUTED",
     "Activity",
+    "Allocation",
     "Claim",
+    "Holding",
     "IdlePolicy",
     "Job",
     "JobSlice",
+    "PartitionHolder",
     "Resolver",
     "ResolverHealth",
     "Usage",
@@ -77,6 +80,41 @@ class Activity:
     memory_used: float
     """Bytes that are not available to a new program."""
     usages: tuple[Usage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """A board, or a partition of one, that a scheduler has given to a job, with or without a process on it."""
+
+    uuid: str
+    """The board's or the partition's."""
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Who pays for a board from `start` to `end` (monotonic seconds): what lies between two looks at its users.
+
+    `start` is minus infinity in one that reaches back to before the exporter was started.
+    """
+
+    device: str
+    start: float
+    end: float
+    shares: Mapping[Job, float]
+    """0 to 1 each, `_idle_` for what nobody holds; they add up to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionHolder:
+    """A job that holds a slice of a board that is divided in hardware, now."""
+
+    job: Job
+    device: str
+    slice: str
+    """The partition's name: `gi1`."""
+    profile: str
+    """`1g.10gb`; empty if not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The job book: which jobs are published, for how long, and how many at most.
 
-A job appears when it is first seen, stays for `linger` seconds after it was last seen, and is remembered for `retain`
-seconds, so that a job that comes back goes on where it was. Beyond the limit jobs are folded into `_overflow_`.
+A job appears when it first runs or holds a board, stays for `linger` seconds after it was last seen, and is remembered
+for `retain` seconds, so that a job that comes back goes on where it was. Beyond the limit jobs are folded into
+`_overflow_`.
 """
 
 from __future__ import annotations
@@ -39,19 +40,28 @@ class JobBook:
         self._entries: dict[Job, _Entry] = {}
         self._folded: frozenset[Job] = frozenset()
 
-    def admit(self, activity: Activity, preferred: Collection[Job]) -> Activity:
+    @property
+    def folded(self) -> frozenset[Job]:
+        """Jobs that were beyond the limit when they were last to be admitted."""
+        return self._folded
+
+    def admit(self, activity: Activity, preferred: Collection[Job], holders: Collection[Job] = ()) -> Activity:
         """Note the jobs that ran; those beyond the limit appear in the result as `_overflow_`.
 
-        `preferred` ones (which somebody named on purpose) come first, if need be in the place of others; then those
-        that are published already, running ones before lingering ones; then by CPU time.
+        `preferred` ones (which somebody named on purpose) come first, if need be in the place of others; then `holders`
+        of boards, which run even if they use no CPU; then those that are published already, running ones before
+        lingering ones; then by CPU time.
         """
         self._retire(activity.end)
-        seen = {usage.job: usage.cpu_seconds for usage in activity.usages}
+        held = frozenset(holders) - RESERVED
+        seen = {**dict.fromkeys(held, 0.0), **{usage.job: usage.cpu_seconds for usage in activity.usages}}
         published = self.published()
-        ranked = sorted(
-            published | seen.keys(),
-            key=lambda job: (job not in preferred, job not in published, job not in seen, -seen.get(job, 0.0), job),
-        )
+
+        def rank(job: Job) -> tuple[bool, bool, bool, bool, float, Job]:
+            last = (job not in preferred, job not in held, job not in published, job not in seen)
+            return (*last, -seen.get(job, 0.0), job)
+
+        ranked = sorted(published | seen.keys(), key=rank)
         admitted = frozenset(ranked[: self.most])
         for job in published - admitted:
             self._entries[job] = replace(self._entries[job], published=False)
@@ -60,7 +70,8 @@ class JobBook:
         folded = frozenset(seen) - admitted
         self.folded_total += len(folded - self._folded)
         self._folded = folded
-        return replace(activity, usages=_fold(activity.usages, folded)) if folded else activity
+        touched = any(usage.job in folded for usage in activity.usages)
+        return replace(activity, usages=_fold(activity.usages, folded)) if touched else activity
 
     def published(self) -> frozenset[Job]:
         """Jobs that run or have run within `linger`."""

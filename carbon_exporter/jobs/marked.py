@@ -3,6 +3,8 @@
 The environment is read once per process and program; a child without the mark has its parent's. Their memory counts
 shared pages once: by the kernel's proportional size where it may be read (at most once a minute: it walks the page
 tables), else a child counts for what it holds beyond its parent.
+
+Of the others nothing is read, but for those that somebody asks about, as of a process on a board: their group.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ PSS_PERIOD_SECONDS = 60.0
 PSS_READS_PER_TICK = 20
 GROUP_PERIOD_SECONDS = 15.0
 """A process may be moved to another group while it runs, so that its group is read again this often."""
+ENDED_UPDATES = 2
+"""So many updates a process is remembered after its end: what it used is often told later than that it is gone."""
 _LONGEST_ENVIRONMENT = 2 * 1024 * 1024
 
 
@@ -35,6 +39,8 @@ class Mark:
     group: str | None = None
     """The path of the container, unit or session it runs in, whose counter holds its use too."""
     group_at: float = float("-inf")
+    group_claim: Claim | None = None
+    """The group's own name, where somebody asked for it."""
     pss_ratio: float | None = None
     """Proportional over resident size, as last read; None if it was not or may not be."""
     pss_at: float = float("-inf")
@@ -51,6 +57,10 @@ class MarkedProcesses:
         self._resolvers = tuple(resolver for resolver in RESOLVERS if resolver.variables)
         self._variables = tuple(name.encode() for resolver in self._resolvers for name in resolver.variables)
         self._marks: dict[tuple[int, int], Mark] = {}
+        self._by_pid: dict[int, Mark] | None = None
+        """The same by pid alone, once somebody has asked."""
+        self._ended: dict[int, tuple[Mark, int]] = {}
+        """By pid: processes that have ended, and how many updates ago."""
         self.unreadable = 0
         """Living processes whose environment may not be read by this user."""
         self._unreadable: set[tuple[int, int]] = set()
@@ -64,15 +74,41 @@ class MarkedProcesses:
             for process in processes:
                 if process.key not in marks:
                     self._meet_line(process, by_pid, marks)
-        self._marks = marks
+        self._remember_ended(marks)
+        self._marks, self._by_pid = marks, None
         self._unreadable &= marks.keys()
         self.unreadable = len(self._unreadable)
         both = ((process, marks[process.key]) for process in processes)
         marked = [(process, mark, mark.claim) for process, mark in both if mark.claim is not None]
         for process, mark, _ in marked:
             if now - mark.group_at >= GROUP_PERIOD_SECONDS:
-                mark.group, mark.group_at = self._group(process.pid), now
+                mark.group, mark.group_at = self._group(process.pid, mark.group), now
         return marked
+
+    def knows(self, pid: int) -> bool:
+        """Whether this process was there at the last update, or ended at the last or the one before."""
+        return pid in self._living() or pid in self._ended
+
+    def claim_of(self, pid: int, now: float) -> Claim | None:
+        """The job of a process, living or just ended: its own, else that of its container, unit or session."""
+        living = pid in self._living()
+        mark = self._living().get(pid) or self._ended.get(pid, (None, 0))[0]
+        if mark is None:
+            return None
+        if mark.claim is None and living and now - mark.group_at >= GROUP_PERIOD_SECONDS:
+            mark.group, mark.group_at = self._group(pid, mark.group), now
+            mark.group_claim = first_claim(Workload(mark.group)) if mark.group else None
+        return mark.claim or mark.group_claim
+
+    def _living(self) -> dict[int, Mark]:
+        if self._by_pid is None:
+            self._by_pid = {pid: mark for (pid, _), mark in self._marks.items()}
+        return self._by_pid
+
+    def _remember_ended(self, marks: Mapping[tuple[int, int], Mark]) -> None:
+        ended = {pid: (mark, age + 1) for pid, (mark, age) in self._ended.items() if age < ENDED_UPDATES}
+        ended.update((key[0], (self._marks[key], 1)) for key in self._marks.keys() - marks.keys())
+        self._ended = ended
 
     def memory_bytes(self, members: Sequence[tuple[Process, Mark]], now: float) -> dict[int, float]:
         """Bytes by pid of the processes of one job, pages that they share counted once."""
@@ -113,11 +149,12 @@ class MarkedProcesses:
         self._unreadable.discard(process.key)
         return parse_environ(text) if any(name in text for name in self._variables) else {}
 
-    def _group(self, pid: int) -> str | None:
+    def _group(self, pid: int, known: str | None) -> str | None:
+        """The group that it is in now; the one that is `known` if it has just ended, or may not be read."""
         try:
             paths = parse_cgroup(_read(f"{self._procfs}/{pid}/cgroup", 65536))
         except OSError:
-            return None
+            return known
         path = paths.get(self._controller)
         return owner_path(path) if path else None
 

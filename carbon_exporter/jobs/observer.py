@@ -3,17 +3,19 @@
 It joins three views of the same CPU time: the kernel's total, the control groups' counters and the process table. A
 process that was started for a job (`CARBON_JOB`) is that job's, and is subtracted from the group it runs in; what is
 left of a group is the container's, unit's or session's; what is left of the total has no known owner.
+
+It also knows the job of a single process, for boards that tell who is on them.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from carbon_exporter.errors import JobResolutionError
-from carbon_exporter.jobs.base import Activity, Claim, Job, ResolverHealth, Usage, Workload
+from carbon_exporter.jobs.base import UNATTRIBUTED, Activity, Claim, Job, ResolverHealth, Usage, Workload
 from carbon_exporter.jobs.cgroups import CgroupTree, find_hierarchy, owner_path
 from carbon_exporter.jobs.marked import MarkedProcesses
 from carbon_exporter.jobs.processes import ProcessTable
@@ -71,7 +73,13 @@ class Observer:
         self._marked = MarkedProcesses(host.procfs, controller, os.sysconf("SC_PAGE_SIZE"))
         self._groups: dict[str, _Group] = {}
         self._last: tuple[float, CpuTimes] | None = None
-        self._seconds = {"environment": 0.0, "cgroup": 0.0}
+        self._seconds = {"environment": 0.0, "cgroup": 0.0, "gpu": 0.0}
+        self._on_boards: set[int] = set()
+        """Processes that somebody has asked about since the last look."""
+        self._unseen: set[int] = set()
+        """Those of them that are not in /proc."""
+        self._unseen_before: set[int] = set()
+        self._scanned = False
         self.rules: dict[Job, str] = {}
         """Which rule named each job that runs now."""
         self.marked_jobs: frozenset[Job] = frozenset()
@@ -80,6 +88,9 @@ class Observer:
     def observe(self) -> Activity | None:
         """What was done since the last call; None at the first. Raises `JobResolutionError` if /proc gives nothing."""
         now = self._host.clock()
+        self._on_boards, self._unseen, self._unseen_before = set(), set(), self._unseen
+        self._seconds["gpu"] = 0.0
+        self._scanned = False
         times, memory = self._totals()
         self.rules = {}
         sums: dict[Job, _Sum] = {}
@@ -98,30 +109,65 @@ class Observer:
             usages=tuple(Usage(job, s.cpu_seconds, s.memory_bytes, s.cpus_reserved) for job, s in sums.items()),
         )
 
+    def job_of(self, pid: int) -> Job:
+        """The job of a process on a board, living or just ended; `_unattributed_` if it is not known. Never raises.
+
+        Its own, inherited or not (`CARBON_JOB`), else that of its container, unit or session. For the time between
+        `observe` and `health`. A process that has ended keeps its job for two more looks.
+        """
+        began = perf_counter()
+        self._on_boards.add(pid)
+        if self._scanned and not self._marked.knows(pid):
+            self._unseen.add(pid)
+        claim = self._marked.claim_of(pid, self._host.clock())
+        if claim is not None:
+            self.rules.setdefault(claim.job, claim.rule)
+        self._seconds["gpu"] += perf_counter() - began
+        return claim.job if claim else UNATTRIBUTED
+
     def health(self) -> tuple[ResolverHealth, ...]:
-        """What each way of naming sees, and what would let it see more."""
-        environment = ResolverHealth("environment", success=True)
-        if hidden := self._marked.unreadable:
-            environment = ResolverHealth(
-                "environment",
-                success=self._sees_all,
-                reason=f"the environment of {hidden} processes may not be read: their CARBON_JOB is not seen",
-                remedy=""
-                if self._sees_all
-                else "give it the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH (root has them; in a systemd "
-                "unit AmbientCapabilities=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH)",
-            )
-        cgroup = ResolverHealth("cgroup", success=True)
-        if self._tree is None:
-            cgroup = ResolverHealth(
-                "cgroup",
-                success=False,
-                reason=f"no control groups with CPU counters below {self._host.sysfs}/fs/cgroup: units and containers "
-                "are not seen",
-                remedy="in a container, mount the host's /sys read-only at /host/sys and pass --path.sysfs=/host/sys",
-            )
-        timed = ((health, self._seconds[health.resolver]) for health in (environment, cgroup))
-        return tuple(ResolverHealth(h.resolver, h.success, h.reason, h.remedy, seconds) for h, seconds in timed)
+        """What each way of naming sees, and what would let it see more; `gpu` only while processes are on boards."""
+        parts = [self._environment_health(), self._cgroup_health()]
+        if self._on_boards:
+            parts.append(self._board_health())
+        return tuple(replace(one, seconds=self._seconds[one.resolver]) for one in parts)
+
+    def _environment_health(self) -> ResolverHealth:
+        hidden = self._marked.unreadable
+        if not hidden:
+            return ResolverHealth("environment", success=True)
+        return ResolverHealth(
+            "environment",
+            success=self._sees_all,
+            reason=f"the environment of {hidden} processes may not be read: their CARBON_JOB is not seen",
+            remedy=""
+            if self._sees_all
+            else "give it the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH (root has them; in a systemd "
+            "unit AmbientCapabilities=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH)",
+        )
+
+    def _cgroup_health(self) -> ResolverHealth:
+        if self._tree is not None:
+            return ResolverHealth("cgroup", success=True)
+        return ResolverHealth(
+            "cgroup",
+            success=False,
+            reason=f"no control groups with CPU counters below {self._host.sysfs}/fs/cgroup: units and containers "
+            "are not seen",
+            remedy="in a container, mount the host's /sys read-only at /host/sys and pass --path.sysfs=/host/sys",
+        )
+
+    def _board_health(self) -> ResolverHealth:
+        """A process that ended within the tick was seen by its board alone, too: that is no trouble."""
+        unseen = len(self._unseen & self._unseen_before)
+        if not unseen:
+            return ResolverHealth("gpu", success=True)
+        return ResolverHealth(
+            "gpu",
+            success=False,
+            reason=f"{unseen} processes on boards are not in {self._host.procfs}: their jobs are not known",
+            remedy="in a container, let it see the host's processes: hostPID: true in Kubernetes, --pid=host in Docker",
+        )
 
     def _totals(self) -> tuple[CpuTimes, Memory]:
         try:
@@ -139,6 +185,7 @@ class Observer:
             marked = self._marked.update(self._table.scan(), now)
         except OSError as error:
             raise JobResolutionError(f"cannot list {self._host.procfs}: {error}") from error
+        self._scanned = True
         in_groups: dict[str, _Sum] = {}
         by_job: dict[Job, list[int]] = {}
         for index, (_, _, claim) in enumerate(marked):

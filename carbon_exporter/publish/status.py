@@ -15,6 +15,7 @@ from carbon_exporter import __version__
 from carbon_exporter.carbon.account import JobKey
 from carbon_exporter.jobs.base import Job
 from carbon_exporter.publish.catalogue import utf8
+from carbon_exporter.sensors.base import Vitals
 from carbon_exporter.snapshot import DeviceState, SensorHealth, Snapshot
 from carbon_exporter.units import Joules, kilowatt_hours
 
@@ -49,6 +50,10 @@ def status(snapshot: Snapshot, node: str) -> dict[str, Any]:
             "co2e_grams": snapshot.today.grams,
         },
         "devices": [_device(state, snapshot) for state in snapshot.devices],
+        "nodes": [
+            {"source": n.source, "method": n.method, "power_watts": n.power, "energy_kwh": kilowatt_hours(n.joules)}
+            for n in snapshot.nodes
+        ],
         "jobs": _jobs(snapshot),
         "grid": _grid(snapshot),
         "pue": snapshot.grid.pue,
@@ -77,7 +82,7 @@ def _as_utf8(plain: Any) -> Any:
 
 
 def _device(state: DeviceState, snapshot: Snapshot) -> dict[str, Any]:
-    device = state.device
+    device, vitals = state.device, state.vitals or Vitals(state.device.name)
     joules = math.fsum(total for key, total in snapshot.device_totals.items() if key.device == device.name)
     return {
         "device": device.name,
@@ -90,6 +95,12 @@ def _device(state: DeviceState, snapshot: Snapshot) -> dict[str, Any]:
         "power_watts": state.power,
         "energy_kwh": kilowatt_hours(Joules(joules)),
         "gap_seconds": state.gap_seconds,
+        "bound": device.bound,
+        "utilization_ratio": vitals.utilization,
+        "memory_used_bytes": vitals.memory_used,
+        "temperature_celsius": vitals.temperature,
+        "power_limit_watts": vitals.power_limit,
+        "meter_divergence_ratio": vitals.divergence,
     }
 
 

@@ -23,16 +23,18 @@ from carbon_exporter.publish.http import Address, Server
 from carbon_exporter.publish.prometheus import Renderer
 from carbon_exporter.publish.web import Published, Web
 from carbon_exporter.sensors.base import Host, Sensor
+from carbon_exporter.sensors.lookout import Lookout
 from carbon_exporter.sensors.registry import Finding, discover
 from carbon_exporter.sensors.replay import Replay
-from carbon_exporter.sensors.worker import SensorWorker
 from carbon_exporter.service.keeper import open_keeper
 from carbon_exporter.service.pipeline import Pipeline
 from carbon_exporter.snapshot import Snapshot
 
-__all__ = ["Service", "find_sensors", "parse_address"]
+__all__ = ["OUTDATED", "Service", "find_sensors", "host_of", "parse_address"]
 
 _log = logging.getLogger(__name__)
+OUTDATED = 75
+"""Exit status (EX_TEMPFAIL of sysexits.h): what a supervisor has to do is to start it again."""
 _FIRST_INTERVAL_SECONDS = 1.0
 """The second sample comes early, so that there is power to show soon after the start."""
 
@@ -44,10 +46,9 @@ class Service:
         """Finds the grid and the sensors. Raises `ConfigError` or `IntensityError` for settings that cannot be."""
         self.settings = settings
         self._environ = dict(environ)
-        self.host = host or Host(settings.procfs, settings.sysfs)
+        self.host = host or host_of(settings)
         self.grid = _grid(settings, self._environ)
-        sensors, self.findings = find_sensors(settings, self.host)
-        self._workers = [SensorWorker(sensor, self.host.wall) for sensor in sensors]
+        self._sensors, self.findings = find_sensors(settings, self.host)
         self._renderer = Renderer(settings.job_label)
         self._published: Published | None = None
         self._server = Server(
@@ -56,6 +57,7 @@ class Service:
         self._keeper = open_keeper(settings.storage, self._environ, self.host.wall)
         self._pipeline: Pipeline | None = None
         self._stopping = False
+        self._exit_status = 0
         self._waker, self._wakened = socket.socketpair()
         """A byte sent wakes `run`: safe in a signal handler, where a lock that the main thread holds would not be."""
         self._waker.setblocking(False)
@@ -79,8 +81,9 @@ class Service:
             host=self.host,
             grid=self.grid,
             keeper=self._keeper,
-            workers=self._workers,
+            sensors=self._sensors,
             findings=self.findings,
+            lookout=None if self.settings.replay else Lookout(self.host),
         )
         _warn(self.grid)
         for finding in self.findings:
@@ -89,8 +92,11 @@ class Service:
         self._sample()
         _log.info("listening on %s, sampling every %g s", self.address, self.settings.interval)
 
-    def run(self) -> None:
-        """Sample until stopped. A tick that fails is logged, and the next one tried."""
+    def run(self) -> int:
+        """Sample until stopped; returns the exit status. A tick that fails is logged, and the next one tried.
+
+        The status is 0, or `OUTDATED` if a driver was replaced under its library: a fresh process can read it again.
+        """
         clock = self.host.clock
         due = clock() + min(_FIRST_INTERVAL_SECONDS, self.settings.interval)
         while not self._stopping:
@@ -100,8 +106,10 @@ class Service:
                 continue
             self._sample()
             due = max(due + self.settings.interval, clock())
+            self._stop_if_outdated()
         self._sample()
         self.close()
+        return self._exit_status
 
     def stop(self) -> None:
         """Ask `run` to take a last sample and return. Safe in a signal handler."""
@@ -118,9 +126,16 @@ class Service:
         self._server.stop()
         self._waker.close()
         self._wakened.close()
-        for worker in self._workers:
-            worker.close()
+        if self._pipeline is not None:
+            self._pipeline.close()
         self._keeper.close()
+
+    def _stop_if_outdated(self) -> None:
+        outdated = self._pipeline.outdated if self._pipeline else None
+        if outdated is not None and not self._stopping:
+            _log.error("ending with status %d, to be started again: %s", OUTDATED, outdated)
+            self._exit_status = OUTDATED
+            self._stopping = True
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # full: awake already; closed: ended already
@@ -159,6 +174,11 @@ class Service:
         logging.getLogger("carbon_exporter").setLevel(settings.log_level.upper())
         _warn(grid)
         _log.info("settings reloaded")
+
+
+def host_of(settings: Settings) -> Host:
+    """The machine as the settings describe it."""
+    return Host(settings.procfs, settings.sysfs, devfs=settings.devfs)
 
 
 def find_sensors(settings: Settings, host: Host) -> tuple[tuple[Sensor, ...], tuple[Finding, ...]]:

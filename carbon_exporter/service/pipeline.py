@@ -6,27 +6,33 @@ The state is written before the snapshot is returned, so that nothing that was e
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from carbon_exporter.carbon.account import Account, CarbonEntry, JobKey
+from carbon_exporter.carbon.account import Account, CarbonEntry
 from carbon_exporter.carbon.grid import Grid
 from carbon_exporter.config import Settings
 from carbon_exporter.energy.ledger import EnergySlice, Ledger
-from carbon_exporter.errors import JobResolutionError
+from carbon_exporter.energy.node import NodeMeters
+from carbon_exporter.errors import JobResolutionError, SensorOutdated
 from carbon_exporter.jobs.attribute import split
 from carbon_exporter.jobs.base import IDLE, RESERVED, UNATTRIBUTED, Activity, Job, JobSlice, ResolverHealth
+from carbon_exporter.jobs.boards import Boards
 from carbon_exporter.jobs.book import JobBook
 from carbon_exporter.jobs.observer import Observer
-from carbon_exporter.sensors.base import Device, Host, Reading
+from carbon_exporter.jobs.remainder import Remainder
+from carbon_exporter.sensors.base import Device, Host, Quality, Sample, Sensor
+from carbon_exporter.sensors.crew import Crew
+from carbon_exporter.sensors.lookout import Lookout
 from carbon_exporter.sensors.registry import Finding
-from carbon_exporter.sensors.worker import SensorWorker, gather
 from carbon_exporter.service.keeper import Keeper
+from carbon_exporter.service.picture import Draw, device_states, draws, job_power, node_states, sensor_health
 from carbon_exporter.service.state import Rooms, encode, restore
-from carbon_exporter.snapshot import DeviceState, SensorHealth, Snapshot, Today
-from carbon_exporter.units import Grams, Joules, Watts, mean_watts
+from carbon_exporter.snapshot import Snapshot, Today
+from carbon_exporter.units import Grams, Joules
 
 __all__ = ["Pipeline"]
 
@@ -36,7 +42,8 @@ _HISTORY_TICKS = 120
 _FRESH_INTERVALS = 3.0
 """A device that gave nothing for this many intervals has no power any more."""
 _OWN_SERIES = 60
-"""About what the exporter says of itself, the grid and the devices; the rest of series.max is the jobs'."""
+"""About what the exporter says of itself and the grid; the rest of series.max is the devices' and the jobs'."""
+_DEVICE_SERIES = 9
 
 
 class Pipeline:
@@ -49,24 +56,32 @@ class Pipeline:
         host: Host,
         grid: Grid,
         keeper: Keeper,
-        workers: Sequence[SensorWorker],
+        sensors: Iterable[Sensor],
         findings: Sequence[Finding],
+        lookout: Lookout | None = None,
     ) -> None:
-        """Everything it works with; the state file is read here."""
+        """Everything it works with; the state file is read here, and the sensors' workers start.
+
+        Without a `lookout` the sensors stay as they are.
+        """
         self.settings = settings
         self.grid = grid
+        self.crew = Crew(sensors, host.wall)
         self._host = host
         self._keeper = keeper
-        self._workers = tuple(workers)
+        self._lookout = lookout
         self._findings = tuple(findings)
         self._observer = Observer(host, reservations=settings.idle == "reserved")
         self._ledger = Ledger()
         self._account = Account()
         self._book = JobBook(most=settings.jobs_max, linger=settings.jobs_linger, retain=settings.jobs_retain)
+        self._boards = Boards()
+        self._nodes = NodeMeters()
+        self._remainder = Remainder(settings.remainder) if settings.remainder else None
         self._posted: frozenset[Job] = frozenset()
         """Jobs that something was posted to at this tick: shown once more even if they have just left."""
         self._history: deque[Activity] = deque(maxlen=_HISTORY_TICKS)
-        self._latest: dict[str, EnergySlice] = {}
+        self._latest: dict[str, Draw] = {}
         self._resolvers: tuple[ResolverHealth, ...] = ()
         self._resolver_trouble: set[str] = set()
         self._started = host.wall()
@@ -83,33 +98,71 @@ class Pipeline:
         self._book.linger, self._book.retain = settings.jobs_linger, settings.jobs_retain
 
     def tick(self) -> Snapshot:
-        """Read, post, split, price, store: the next snapshot."""
-        readings = gather(self._workers, deadline=min(self.settings.interval * 0.8, 2.0))
-        activity = self._observe()
-        slices = self._ledger.post(readings)
-        parts = [part for one in slices for part in split(one, self._history, self.settings.idle)]
+        """Read, post, split, price, store: the next snapshot. Raises `SensorOutdated` if only a fresh process can read."""
+        self._look_out()
+        sample = self.crew.gather(deadline=min(self.settings.interval * 0.8, 2.0))
+        activity = self._observe(sample)
+        slices = self._ledger.post(sample.readings)
+        self._nodes.announce(self.crew.devices)
+        parts = self._split(slices)
         if self._samples == 0:
             parts += self._zeroes()
         entries = self._account.price(parts, self.grid.region, self.grid.intensity, self.grid.pue)
         posted = self._account.turn(entries)
         self._add_to_today(posted)
         self._account.keep(self._book.remembered())
-        self._latest.update({one.device.name: one for one in slices})
         self._samples += 1
-        rooms = Rooms(self._ledger, self._account, self._book)
-        self._keeper.save(encode(rooms, self._today, self._boot_id, now=self._host.clock(), wall=self._host.wall()))
+        self._keeper.save(
+            encode(self._rooms(), self._today, self._boot_id, now=self._host.clock(), wall=self._host.wall())
+        )
         self._posted = frozenset(entry.key.job for entry in posted)
-        return self._snapshot(readings, parts, activity)
+        return self._snapshot(sample, parts, activity)
+
+    @property
+    def outdated(self) -> SensorOutdated | None:
+        """The trouble of a sensor that only a fresh process can mend; None if there is none."""
+        return next((member.outdated for member in self.crew.members if member.outdated), None)
+
+    def close(self) -> None:
+        """End the sensors' workers."""
+        self.crew.close()
+
+    def _look_out(self) -> None:
+        """Take up sensors that have come since the start."""
+        found = self._lookout.poll(self.crew.sensors) if self._lookout else None
+        if found is None:
+            return
+        sensors, findings = found
+        for finding, known in zip(findings, self._findings, strict=True):
+            if finding.state != known.state:
+                _log.info("sensor %s was %s and is %s; %s", finding.sensor, known.state, finding.state, finding.reason)
+        self._findings = findings
+        self.crew.reform(sensors)
+
+    def _split(self, slices: Sequence[EnergySlice]) -> list[JobSlice]:
+        """Who pays for what was used; whole-node meters are counted apart."""
+        self._latest.update(draws(slices))
+        parts: list[JobSlice] = []
+        for one in self._nodes.post(slices):
+            parts += split(one, self._history, self.settings.idle, self._boards.holdings(one.device.name))
+        if self._remainder is not None:
+            rest = self._remainder.post([one for one in slices if one.device.kind == "node"], parts)
+            self._latest.update(draws(_as_one(rest)))
+            parts += rest
+        return parts
+
+    def _rooms(self) -> Rooms:
+        """What survives a restart."""
+        return Rooms(self._ledger, self._account, self._book, self._nodes, self._boards, self._remainder)
 
     def _restore(self) -> None:
         state = self._keeper.load()
         if state is not None:
             if state.today.date == self._today.date:
                 self._today = state.today
-            rooms = Rooms(self._ledger, self._account, self._book)
-            self._add_to_today(restore(rooms, state, self._boot_id, now=self._host.clock(), wall=self._host.wall()))
+            self._add_to_today(restore(self._rooms(), state, self._boot_id, now=self._host.clock(), wall=self._host.wall()))
 
-    def _observe(self) -> Activity | None:
+    def _observe(self, sample: Sample) -> Activity | None:
         """What ran since the last tick; remembered for the split, with jobs beyond the limit folded."""
         activity = None
         procfs = ResolverHealth("processes", success=True)
@@ -117,19 +170,24 @@ class Pipeline:
             activity = self._observer.observe()
         except JobResolutionError as error:
             procfs = replace(procfs, success=False, reason=error.reason, remedy=error.remedy)
+        self._boards.look(sample.occupancies, self._observer.job_of)
         self._resolvers = (procfs, *self._observer.health())
         for health in self._resolvers:
             self._note_trouble(health)
         if activity is not None:
             self._book.most = self._most_jobs()
-            activity = self._book.admit(activity, self._observer.marked_jobs)
+            activity = self._book.admit(activity, self._observer.marked_jobs, self._boards.holders())
+            self._boards.fold(self._book.folded)
             self._history.append(activity)
         return activity
 
     def _most_jobs(self) -> int:
-        """jobs.max, or fewer where their series would go beyond series.max."""
-        per_job = 1 + 3 * max(1, len(self._devices()))
-        return max(1, min(self.settings.jobs_max, (self.settings.series_max - _OWN_SERIES) // per_job))
+        """jobs.max, or fewer where their series would go beyond series.max, as many as a job has now on the average."""
+        keys = [key.job for key in self._account.jobs if key.job not in RESERVED]
+        always = sum(device.kind in {"cpu", "dram"} for device in self._devices())
+        per_job = 1 + 3 * max(1, always, math.ceil(len(keys) / max(1, len(set(keys)))))
+        own = _OWN_SERIES + _DEVICE_SERIES * len(self._devices())
+        return max(1, min(self.settings.jobs_max, (self.settings.series_max - own) // per_job))
 
     def _note_trouble(self, health: ResolverHealth) -> None:
         """Say once what a resolver cannot see, and once that it can again."""
@@ -142,7 +200,9 @@ class Pipeline:
             self._resolver_trouble.discard(health.resolver)
 
     def _devices(self) -> list[Device]:
-        return [device for worker in self._workers for device in worker.sensor.devices]
+        """Those whose energy somebody pays: whole-node meters are not among them."""
+        devices = [device for device in self.crew.devices if device.kind != "node"]
+        return [*devices, self._remainder.device] if self._remainder else devices
 
     def _zeroes(self) -> list[JobSlice]:
         """Nothing used yet, by those who are always there: so that their counters begin at zero."""
@@ -159,8 +219,9 @@ class Pipeline:
             joules, grams = joules + entry.joules, grams + entry.grams
         self._today = Today(date, Joules(joules), Grams(grams))
 
-    def _snapshot(self, readings: Sequence[Reading], parts: Sequence[JobSlice], activity: Activity | None) -> Snapshot:
+    def _snapshot(self, sample: Sample, parts: Sequence[JobSlice], activity: Activity | None) -> Snapshot:
         shown = self._book.published() | RESERVED | self._posted
+        oldest = self._host.clock() - _FRESH_INTERVALS * self.settings.interval
         return Snapshot(
             at=self._host.wall(),
             started=self._started,
@@ -169,54 +230,27 @@ class Pipeline:
             grid=self.grid,
             store=self._keeper.health,
             today=self._today,
-            devices=tuple(self._device_states(readings)),
+            devices=tuple(device_states(self._devices(), sample, self._latest, self._ledger.gap_seconds, oldest)),
+            nodes=tuple(node_states(self.crew.devices, self._nodes.totals, self._latest, oldest)),
+            partitions=self._boards.partition_jobs(),
             device_totals=dict(self._account.devices),
             job_totals={key: total for key, total in self._account.jobs.items() if key.job in shown},
-            job_power=self._job_power(parts),
+            job_power=job_power(self._account.pending, parts),
             running={usage.job: self._observer.rules.get(usage.job, "") for usage in activity.usages}
             if activity
             else {},
             jobs_folded=self._book.folded_total,
-            sensors=tuple(self._sensor_health()),
+            sensors=tuple(sensor_health(self.crew.members, self._findings)),
             resolvers=self._resolvers,
         )
 
-    def _device_states(self, readings: Sequence[Reading]) -> Iterable[DeviceState]:
-        now = self._host.clock()
-        quality = {reading.device.name: reading.quality for reading in readings}
-        for device in self._devices():
-            last = self._latest.get(device.name)
-            fresh = last is not None and now - last.end <= _FRESH_INTERVALS * self.settings.interval
-            power = mean_watts(last.joules, last.end - last.start) if last and fresh else None
-            known = last.quality if last else quality.get(device.name)
-            yield DeviceState(device, known, power, self._ledger.gap_seconds.get(device.name, 0.0))
 
-    def _job_power(self, parts: Iterable[JobSlice]) -> dict[JobKey, Watts]:
-        """Each job's share of the interval that ended now."""
-        keys = zip(self._account.pending, parts, strict=True)
-        return {
-            entry.key: mean_watts(part.joules, part.end - part.start) for entry, part in keys if part.end > part.start
-        }
-
-    def _sensor_health(self) -> Iterable[SensorHealth]:
-        active = {worker.sensor.name: worker for worker in self._workers}
-        for finding in self._findings:
-            worker = active.get(finding.sensor)
-            if worker is None:
-                yield SensorHealth(finding.sensor, finding.state, reason=finding.reason, remedy=finding.remedy)
-                continue
-            trouble = worker.trouble
-            yield SensorHealth(
-                finding.sensor,
-                "failed" if trouble else "active",
-                tuple(device.name for device in worker.sensor.devices),
-                finding.quality,
-                trouble.reason if trouble else finding.reason,
-                trouble.remedy if trouble else finding.remedy,
-                worker.seconds,
-                worker.last_sample,
-                dict(worker.errors),
-            )
+def _as_one(parts: Sequence[JobSlice]) -> list[EnergySlice]:
+    """The shares of one device's energy put together again."""
+    if not parts:
+        return []
+    first, joules = parts[0], Joules(math.fsum(part.joules for part in parts))
+    return [EnergySlice(first.device, first.start, first.end, joules, Quality.INTEGRATED)]
 
 
 def _date(unix_seconds: float) -> str:

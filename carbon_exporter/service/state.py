@@ -12,8 +12,11 @@ import msgspec
 
 from carbon_exporter.carbon.account import Account, CarbonEntry, DeviceKey, JobKey, JobTotal
 from carbon_exporter.energy.ledger import Ledger, SavedMark
+from carbon_exporter.energy.node import NodeMeters
 from carbon_exporter.jobs.base import Job
+from carbon_exporter.jobs.boards import Boards
 from carbon_exporter.jobs.book import JobBook
+from carbon_exporter.jobs.remainder import Remainder
 from carbon_exporter.sensors.base import Kind
 from carbon_exporter.snapshot import Today
 from carbon_exporter.units import Grams, Joules
@@ -53,6 +56,14 @@ class SeenRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     seconds_ago: Amount
 
 
+class HolderRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The one job that held a board at the last look."""
+
+    device: Text
+    name: Text
+    namespace: Text
+
+
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of the state file."""
 
@@ -69,6 +80,11 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seen: list[SeenRow]
     folded_total: Annotated[int, msgspec.Meta(ge=0)]
     today: Today
+    nodes: dict[str, Amount] = {}
+    """Joules by whole-node meter."""
+    remainder: float = 0.0
+    """0, or the negative joules that the remainder carries forward."""
+    holders: list[HolderRow] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +94,10 @@ class Rooms:
     ledger: Ledger
     account: Account
     book: JobBook
+    nodes: NodeMeters
+    boards: Boards
+    remainder: Remainder | None = None
+    """None unless the remainder is charged."""
 
 
 def encode(rooms: Rooms, today: Today, boot_id: str, *, now: float, wall: float) -> bytes:
@@ -94,6 +114,9 @@ def encode(rooms: Rooms, today: Today, boot_id: str, *, now: float, wall: float)
         seen=[SeenRow(job.name, job.namespace, max(0.0, now - at)) for job, at in rooms.book.last_seen().items()],
         folded_total=rooms.book.folded_total,
         today=today,
+        nodes=dict(rooms.nodes.totals),
+        remainder=min(0.0, rooms.remainder.balance) if rooms.remainder else 0.0,
+        holders=[HolderRow(device, job.name, job.namespace) for device, job in rooms.boards.sole_holders().items()],
     )
     return msgspec.json.encode(state)
 
@@ -121,6 +144,10 @@ def restore(rooms: Rooms, state: State, boot_id: str, *, now: float, wall: float
     rooms.book.restore(
         {Job(row.name, row.namespace): now - away - row.seconds_ago for row in state.seen}, state.folded_total, now
     )
+    rooms.nodes.restore(state.nodes)
+    rooms.boards.restore_sole_holders({row.device: Job(row.name, row.namespace) for row in state.holders})
+    if rooms.remainder is not None:
+        rooms.remainder.balance = state.remainder
     totals = {_key(row): JobTotal(Joules(row.joules), Grams(row.grams)) for row in state.jobs}
     devices = {DeviceKey(row.device, row.kind, row.region): Joules(row.joules) for row in state.devices}
     pending = [CarbonEntry(_key(row), Joules(row.joules), Grams(row.grams)) for row in state.pending]

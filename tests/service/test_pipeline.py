@@ -18,7 +18,6 @@ from carbon_exporter.config import Settings
 from carbon_exporter.jobs.base import IDLE, UNATTRIBUTED, Job
 from carbon_exporter.sensors.base import Host
 from carbon_exporter.sensors.registry import discover
-from carbon_exporter.sensors.worker import SensorWorker
 from carbon_exporter.service.keeper import Keeper
 from carbon_exporter.service.pipeline import Pipeline
 from carbon_exporter.snapshot import Snapshot
@@ -54,25 +53,22 @@ class Node:
         self._drawn = 0
         self._used: dict[int, int] = {}
         self._jobs: dict[int, str] = {}
-        self._workers: list[SensorWorker] = []
         self.pipeline = self.begin()
 
     def begin(self) -> Pipeline:
         """A new life of the exporter on the same state."""
         sensors, findings = discover(self.host)
-        self._workers = [SensorWorker(sensor) for sensor in sensors]
         self.keeper = Keeper(self.storage, self.wall)
         grid = locate_grid("FR", StaticProvider("lifecycle"), 1.0, {})
         self.pipeline = Pipeline(
-            self.settings, host=self.host, grid=grid, keeper=self.keeper, workers=self._workers, findings=findings
+            self.settings, host=self.host, grid=grid, keeper=self.keeper, sensors=sensors, findings=findings
         )
         return self.pipeline
 
     def end(self) -> None:
         """As after kill -9: nothing is written."""
         self.keeper.close()
-        for worker in self._workers:
-            worker.close()
+        self.pipeline.close()
 
     def start(self, pid: int, job: str = "") -> None:
         """A process appears."""

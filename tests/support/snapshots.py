@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from carbon_exporter.carbon.account import DeviceKey, JobKey, JobTotal
 from carbon_exporter.carbon.base import Intensity, Location
 from carbon_exporter.carbon.grid import Grid
-from carbon_exporter.jobs.base import IDLE, UNATTRIBUTED, Job, ResolverHealth
+from carbon_exporter.jobs.base import IDLE, UNATTRIBUTED, Job, PartitionHolder, ResolverHealth
 from carbon_exporter.publish.catalogue import utf8
-from carbon_exporter.sensors.base import Device, Kind, Quality
-from carbon_exporter.snapshot import DeviceState, SensorHealth, Snapshot, StoreHealth, Today
+from carbon_exporter.sensors.base import Device, Kind, Quality, Vitals
+from carbon_exporter.snapshot import DeviceState, NodeState, SensorHealth, Snapshot, StoreHealth, Today
 from carbon_exporter.units import Grams, GramsPerKwh, Joules, Watts
 
 __all__ = ["HOSTILE", "grid", "many_jobs", "snapshot", "snapshots"]
@@ -52,9 +52,17 @@ def snapshot(**changes: Any) -> Snapshot:
         store=StoreHealth("/var/lib/carbon-exporter", "ok", 1795310000.0),
         today=Today("2026-11-22", Joules(12.6e6), Grams(192.5)),
         devices=(
-            DeviceState(Device("cpu0", "cpu", "rapl", "Intel", "Xeon", "1"), Quality.MEASURED, Watts(40.5), 0.0),
+            DeviceState(
+                Device("cpu0", "cpu", "rapl", "Intel", "Xeon", "1"),
+                Quality.MEASURED,
+                Watts(40.5),
+                0.0,
+                Vitals("cpu0", Watts(205.0), 0.5, 2**30, 61.0, -0.02),
+            ),
             DeviceState(Device("dram0", "dram", "model", method="0.375 W/GiB"), Quality.MODELLED, Watts(3.0), 12.0),
         ),
+        nodes=(NodeState("redfish", "PowerConsumedWatts", Watts(240.0), Joules(36e6)),),
+        partitions=(PartitionHolder(Job("train"), "gpu0", "gi1", "1g.10gb"),),
         device_totals={cpu: Joules(10.8e6), dram: Joules(1.8e6)},
         job_totals=totals,
         job_power={JobKey(IDLE, cpu): Watts(10.0), JobKey(Job("train"), cpu): Watts(30.5)},
@@ -75,7 +83,11 @@ def many_jobs(count: int, prefix: str = "job") -> Snapshot:
     """The small machine with this many jobs more: two series each."""
     cpu = DeviceKey("cpu0", "cpu", "FR")
     totals = {JobKey(Job(f"{prefix}-{n}"), cpu): JobTotal(Joules(n * 1e5), Grams(n / 7)) for n in range(count)}
-    return snapshot(job_totals=totals, job_power={})
+    return snapshot(job_totals=totals, job_power={}, partitions=())
+
+
+def _as_watts(value: float | None) -> Watts | None:
+    return None if value is None else Watts(value)
 
 
 _KINDS: tuple[Kind, ...] = ("gpu", "cpu", "dram", "accelerator", "other")
@@ -91,7 +103,10 @@ _keys = st.builds(DeviceKey, _names, st.sampled_from(_KINDS), _zones)
 _devices = st.builds(
     Device, _names, st.sampled_from(_KINDS), _names, vendor=_texts, model=_texts, uuid=_texts, method=_texts
 )
-_states = st.builds(DeviceState, _devices, _qualities, st.none() | _watts, _numbers)
+_maybe = st.none() | _odd
+_vitals = st.builds(Vitals, _names, _maybe.map(_as_watts), _maybe, st.none() | st.integers(0, 2**50), _maybe, _maybe)
+_states = st.builds(DeviceState, _devices, _qualities, st.none() | _watts, _numbers, st.none() | _vitals)
+_nodes = st.builds(NodeState, _names, _texts, st.none() | _watts, _joules)
 _health = st.builds(
     SensorHealth,
     _names,
@@ -140,6 +155,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         grid=draw(_grids),
         store=draw(st.builds(StoreHealth, _texts, st.sampled_from(["ok", "off", "failing"]), st.none() | _numbers)),
         devices=tuple(devices),
+        nodes=tuple(draw(st.lists(_nodes, max_size=2, unique_by=lambda node: utf8(node.source)))),
+        partitions=tuple(PartitionHolder(key.job, key.device.device, "gi1", "1g.10gb") for key in list(power)[:1]),
         device_totals={key: draw(_joules) for key in keys},
         job_totals=totals,
         job_power=power,

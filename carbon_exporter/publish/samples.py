@@ -1,0 +1,161 @@
+"""How the samples of each metric come out of a snapshot: label values in the catalogue's order, and the value."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Iterator
+
+from carbon_exporter import __version__
+from carbon_exporter.carbon.account import JobKey
+from carbon_exporter.jobs.base import RESERVED
+from carbon_exporter.sensors.base import Vitals
+from carbon_exporter.snapshot import SensorHealth, Snapshot
+from carbon_exporter.units import kilowatt_hours
+
+LabelValues = tuple[str, ...]
+Samples = Iterable[tuple[LabelValues, float]]
+
+
+def device_power(snapshot: Snapshot) -> Samples:
+    region = snapshot.grid.region
+    return (((s.device.name, s.device.kind, region), s.power) for s in snapshot.devices if s.power is not None)
+
+
+def device_energy(snapshot: Snapshot) -> Samples:
+    totals = snapshot.device_totals.items()
+    return (((key.device, key.kind, key.region), kilowatt_hours(joules)) for key, joules in totals)
+
+
+def device_info(snapshot: Snapshot) -> Samples:
+    for state in snapshot.devices:
+        d, quality = state.device, state.quality.value if state.quality else ""
+        yield (d.name, d.kind, d.vendor, d.model, d.uuid, d.sensor, quality), 1.0
+
+
+def vital(read: Callable[[Vitals], float | None]) -> Callable[[Snapshot], Samples]:
+    """Samples of one thing that devices say of themselves, for those that say it."""
+
+    def samples(snapshot: Snapshot) -> Samples:
+        for state in snapshot.devices:
+            value = read(state.vitals) if state.vitals else None
+            if value is not None:
+                yield (state.device.name, state.device.kind), float(value)
+
+    return samples
+
+
+def divergence(snapshot: Snapshot) -> Samples:
+    told = ((state.device.name, state.vitals.divergence) for state in snapshot.devices if state.vitals)
+    return (((name,), value) for name, value in told if value is not None)
+
+
+def node_power(snapshot: Snapshot) -> Samples:
+    return (((node.source,), node.power) for node in snapshot.nodes if node.power is not None)
+
+
+def node_energy(snapshot: Snapshot) -> Samples:
+    return (((node.source,), kilowatt_hours(node.joules)) for node in snapshot.nodes)
+
+
+def job_slices(snapshot: Snapshot) -> Samples:
+    return (((p.job.name, p.job.namespace, p.device, p.slice, p.profile), 1.0) for p in snapshot.partitions)
+
+
+def device_gap(snapshot: Snapshot) -> Samples:
+    return (((state.device.name,), state.gap_seconds) for state in snapshot.devices)
+
+
+def _job_values(key: JobKey) -> LabelValues:
+    return (key.job.name, key.job.namespace, key.device.region, key.device.device, key.device.kind)
+
+
+def job_power(snapshot: Snapshot) -> Samples:
+    return ((_job_values(key), watts) for key, watts in snapshot.job_power.items())
+
+
+def job_energy(snapshot: Snapshot) -> Samples:
+    return ((_job_values(key), kilowatt_hours(total.joules)) for key, total in snapshot.job_totals.items())
+
+
+def job_grams(snapshot: Snapshot) -> Samples:
+    return ((_job_values(key), total.grams) for key, total in snapshot.job_totals.items())
+
+
+def job_info(snapshot: Snapshot) -> Samples:
+    jobs = sorted({key.job for key in snapshot.job_totals} - RESERVED)
+    return (((job.name, job.namespace, "", "", "", ""), 1.0) for job in jobs)
+
+
+def intensity(snapshot: Snapshot) -> Samples:
+    i = snapshot.grid.intensity
+    yield (snapshot.grid.region, i.provider, i.scope, i.basis), i.grams_per_kwh
+
+
+def intensity_time(snapshot: Snapshot) -> Samples:
+    i = snapshot.grid.intensity
+    return [((snapshot.grid.region, i.provider), i.at)] if i.at is not None else []
+
+
+def intensity_info(snapshot: Snapshot) -> Samples:
+    i, location = snapshot.grid.intensity, snapshot.grid.location
+    yield (location.zone, i.provider, i.quality, i.source, str(i.year or ""), location.located_by), 1.0
+
+
+def pue(snapshot: Snapshot) -> Samples:
+    yield (snapshot.grid.region,), snapshot.grid.pue
+
+
+def _looked_at(snapshot: Snapshot) -> Iterator[SensorHealth]:
+    """Sensors that are here, working or not: absence is normal and quiet."""
+    return (health for health in snapshot.sensors if health.state in {"active", "denied", "failed"})
+
+
+def sensor_success(snapshot: Snapshot) -> Samples:
+    return (((health.sensor,), float(health.state == "active")) for health in _looked_at(snapshot))
+
+
+def sensor_duration(snapshot: Snapshot) -> Samples:
+    return (((health.sensor,), health.seconds) for health in _looked_at(snapshot))
+
+
+def sensor_time(snapshot: Snapshot) -> Samples:
+    sampled = (health for health in snapshot.sensors if health.last_sample is not None)
+    return (((health.sensor,), health.last_sample or 0.0) for health in sampled)
+
+
+def sensor_errors(snapshot: Snapshot) -> Samples:
+    for health in snapshot.sensors:
+        for reason, count in health.errors.items():
+            yield (health.sensor, reason), float(count)
+
+
+def resolver_success(snapshot: Snapshot) -> Samples:
+    return (((health.resolver,), float(health.success)) for health in snapshot.resolvers)
+
+
+def resolver_duration(snapshot: Snapshot) -> Samples:
+    return (((health.resolver,), health.seconds) for health in snapshot.resolvers)
+
+
+def jobs_tracked(snapshot: Snapshot) -> Samples:
+    yield (), float(len({key.job for key in snapshot.job_totals} - RESERVED))
+
+
+def jobs_folded(snapshot: Snapshot) -> Samples:
+    yield (), float(snapshot.jobs_folded)
+
+
+def store_time(snapshot: Snapshot) -> Samples:
+    return [((), snapshot.store.last_write or 0.0)] if snapshot.store.state != "off" else []
+
+
+def http_connections(snapshot: Snapshot) -> Samples:
+    yield (), float(snapshot.http_connections)
+
+
+def http_refused(snapshot: Snapshot) -> Samples:
+    return (((reason,), float(count)) for reason, count in snapshot.http_refused.items())
+
+
+def build_info(_: Snapshot) -> Samples:
+    yield (__version__, "", platform.python_version()), 1.0
