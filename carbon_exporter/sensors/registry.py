@@ -36,7 +36,13 @@ class Entry:
 
 
 SENSORS: tuple[Entry, ...] = (
+    Entry("nvidia", "carbon_exporter.sensors.nvidia"),
+    Entry("amd", "carbon_exporter.sensors.amd"),
+    Entry("intel_gpu", "carbon_exporter.sensors.intel_gpu"),
     Entry("rapl", "carbon_exporter.sensors.rapl"),
+    Entry("cray", "carbon_exporter.sensors.cray"),
+    Entry("hwmon", "carbon_exporter.sensors.hwmon"),
+    Entry("ipmi", "carbon_exporter.sensors.ipmi"),
     Entry("model", "carbon_exporter.sensors.model", fills=frozenset({"cpu", "dram"})),
 )
 """In order of trust: what an earlier one covers, a later one leaves alone."""

@@ -18,6 +18,10 @@ from carbon_exporter.sensors.registry import SENSORS, Entry, Finding, discover
 HOST = Host(procfs=Path("/nowhere"), sysfs=Path("/nowhere"))
 
 
+PROCESSORS = tuple(entry for entry in SENSORS if entry.name in {"rapl", "model"})
+"""A counter, and the estimate that stands in for it."""
+
+
 def states(findings: tuple[Finding, ...]) -> dict[str, str]:
     return {finding.sensor: finding.state for finding in findings}
 
@@ -29,7 +33,7 @@ def devices(findings: tuple[Finding, ...]) -> list[tuple[str, str]]:
 def test_with_packages_and_dram_nothing_is_estimated(tmp_path: Path) -> None:
     host = Machine(tmp_path / "m").host
     PowercapTree(host.sysfs).add_socket(0)
-    sensors, findings = discover(host)
+    sensors, findings = discover(host, PROCESSORS)
     assert [sensor.name for sensor in sensors] == ["rapl"]
     assert states(findings) == {"rapl": "active", "model": "covered"}
     assert findings[0].quality is Quality.MEASURED
@@ -39,7 +43,7 @@ def test_with_packages_and_dram_nothing_is_estimated(tmp_path: Path) -> None:
 def test_with_packages_only_memory_is_estimated(tmp_path: Path) -> None:
     host = Machine(tmp_path / "m").host
     PowercapTree(host.sysfs).add_amd_socket(0)
-    sensors, findings = discover(host)
+    sensors, findings = discover(host, PROCESSORS)
     assert [sensor.name for sensor in sensors] == ["rapl", "model"]
     assert devices(findings) == [("cpu0", "rapl"), ("dram0", "model")]
     assert findings[1].quality is Quality.DEFAULT
@@ -48,7 +52,7 @@ def test_with_packages_only_memory_is_estimated(tmp_path: Path) -> None:
 def test_with_psys_alone_memory_is_not_estimated_on_top_of_it(tmp_path: Path) -> None:
     host = Machine(tmp_path / "m").host
     PowercapTree(host.sysfs).add_psys()
-    _, findings = discover(host)
+    _, findings = discover(host, PROCESSORS)
     assert devices(findings) == [("psys0", "rapl")]
     assert states(findings) == {"rapl": "active", "model": "covered"}
 
@@ -65,7 +69,7 @@ def test_masked_counters_are_denied_with_the_remedy_and_estimated(tmp_path: Path
     tree = PowercapTree(host.sysfs)
     tree.add_socket(0)
     tree.mask()
-    _, findings = discover(host)
+    _, findings = discover(host, PROCESSORS)
     assert states(findings) == {"rapl": "denied", "model": "active"}
     assert "--path.sysfs=/host/sys" in findings[0].remedy
 
@@ -79,7 +83,7 @@ def test_refused_counters_are_denied_with_the_remedy_and_estimated() -> None:
         tree.deny("intel-rapl:0")
 
         def refused() -> None:
-            _, findings = discover(host)
+            _, findings = discover(host, PROCESSORS)
             assert states(findings) == {"rapl": "denied", "model": "active"}
             assert findings[0].remedy == COUNTER_REMEDY
             assert devices(findings) == [("cpu0", "model"), ("dram0", "model")]
@@ -88,7 +92,7 @@ def test_refused_counters_are_denied_with_the_remedy_and_estimated() -> None:
 
 
 def test_on_a_machine_without_anything_nothing_is_found_and_nothing_raised() -> None:
-    sensors, findings = discover(HOST)
+    sensors, findings = discover(HOST, PROCESSORS)
     assert sensors == ()
     assert states(findings) == {"rapl": "missing", "model": "missing"}
     assert all(finding.reason for finding in findings)
@@ -120,7 +124,7 @@ def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_whatever_a_vendors_file_does_the_others_are_found(foreign: Path, source: str, reason: str) -> None:
     (foreign / "foreign_sensor.py").write_text(source)
     machine = Machine(foreign / "m")
-    _, findings = discover(machine.host, [Entry("foreign", "foreign_sensor"), *SENSORS])
+    _, findings = discover(machine.host, [Entry("foreign", "foreign_sensor"), *PROCESSORS])
     assert states(findings) == {"foreign": "failed", "rapl": "missing", "model": "active"}
     assert reason in findings[0].reason
 
@@ -146,7 +150,7 @@ def test_a_sensor_is_told_what_better_ones_cover_and_need_not_grade_itself(forei
     )
     machine = Machine(foreign / "m")
     PowercapTree(machine.host.sysfs).add_amd_socket(0)
-    _, findings = discover(machine.host, [*SENSORS, Entry("foreign", "foreign_sensor")])
+    _, findings = discover(machine.host, [*PROCESSORS, Entry("foreign", "foreign_sensor")])
     assert findings[-1].state == "active"
     assert findings[-1].quality is None
     assert findings[-1].devices[0].method == "['cpu', 'dram']"
@@ -155,6 +159,6 @@ def test_a_sensor_is_told_what_better_ones_cover_and_need_not_grade_itself(forei
 def test_a_sensors_module_is_loaded_only_when_it_is_asked(foreign: Path) -> None:
     (foreign / "foreign_sensor.py").write_text("raise RuntimeError('loaded')")
     machine = Machine(foreign / "m")
-    _, findings = discover(machine.host, [*SENSORS, Entry("late", "foreign_sensor", fills=frozenset({"cpu"}))])
+    _, findings = discover(machine.host, [*PROCESSORS, Entry("late", "foreign_sensor", fills=frozenset({"cpu"}))])
     assert findings[-1].state == "covered"
     assert "foreign_sensor" not in sys.modules
