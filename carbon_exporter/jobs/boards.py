@@ -15,8 +15,11 @@ of the board (`f_i` where a utilisation is not known), which its own holders sha
 more, never busy and nobody's. The shares of a board add up to 1.
 
 Users are seen at moments only. Between two looks the first half is as the look before saw it, the second as the look
-after did: a job that both saw held all of the time, one that came or went half of it. That is wrong by half the time
-between them at most. Utilisations are those of the whole time, as the look after tells them.
+after did: a job that both saw held all of the time, one that came or went half of it.
+
+    share of job j = u_j + (1 - sum(u)) * (held_before(j) / holders_before + held_after(j) / holders_after) / 2
+
+Who held it is wrong by half the time between them at most. Utilisations are of all that time, as the look after tells.
 """
 
 from __future__ import annotations
@@ -41,9 +44,6 @@ _FRESH_TICKS = 3
 _WHOLE = 1e-9
 """Shares of compute units are fractions of small numbers: what they miss the whole by is rounding."""
 
-_Holders = Mapping[Job, float | None]
-"""Utilisation by job: share of the compute time since the last look, None if not known."""
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -51,12 +51,14 @@ class Part:
 
     share: float
     """Of the compute units. The parts of a board add up to 1."""
-    holders: _Holders
+    holders: frozenset[Job]
+    used: Mapping[Job, float | None]
+    """Share of its compute time since the look before, by job; None if not known. Those who have left may be here."""
     name: str = ""
     """Of the partition."""
     profile: str = ""
     utilization: float | None = None
-    """Of the part as a whole; of no importance where it is all of the board."""
+    """Of the part as a whole, None if not known; of no importance where it is all of the board."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Look:
     @property
     def sole_holder(self) -> Job | None:
         """The one job that held all of the board, None if there was none."""
-        held = {frozenset(part.holders) for part in self.parts if part.share > 0}
+        held = {part.holders for part in self.parts if part.share > 0}
         jobs = next(iter(held)) if len(held) == 1 else frozenset()
         return next(iter(jobs)) if len(jobs) == 1 and not jobs & RESERVED else None
 
@@ -92,13 +94,14 @@ def look_at(occupancy: Occupancy, job_of: Callable[[int], Job], allocations: Seq
         granted.setdefault(one.uuid, {})[one.job] = 0.0
     granted[""] = {}  # nothing is given by a name that is none
     owners = granted.get(occupancy.uuid, {})
-    tenants: dict[str, dict[Job, float | None]] = {"": dict(owners)}
-    for partition in occupancy.partitions:
-        tenants[partition.name] = dict(granted.get(partition.uuid, {}))
+    used = {partition.name: dict(granted.get(partition.uuid, {})) for partition in occupancy.partitions}
+    elsewhere = used.setdefault("", {})
+    elsewhere.update(owners)
     for occupant in occupancy.occupants:
-        _add(tenants.get(occupant.partition, tenants[""]), job_of(occupant.pid), occupant.utilization)
-    parts = _parts(occupancy.partitions, tenants, owners) if occupancy.partitions else (Part(1.0, tenants[""]),)
-    return Look(occupancy.device, occupancy.at, parts)
+        _add(used.get(occupant.partition, elsewhere), job_of(occupant.pid), occupant.utilization)
+    if not occupancy.partitions:
+        return Look(occupancy.device, occupancy.at, (_part(1.0, elsewhere),))
+    return Look(occupancy.device, occupancy.at, _parts(occupancy.partitions, used, owners))
 
 
 def hold(before: Look, now: Look) -> Holding:
@@ -185,13 +188,14 @@ class Boards:
 
     def partition_jobs(self) -> tuple[PartitionHolder, ...]:
         """Which job holds which partition now, without reserved names and folded jobs."""
-        return tuple(
+        found = (
             PartitionHolder(job, board.last.device, part.name, part.profile)
             for board in self._fresh()
             for part in board.last.parts
             if part.name
-            for job in sorted(part.holders.keys() - RESERVED - self._folded)
+            for job in sorted(part.holders - RESERVED - self._folded)
         )
+        return tuple(dict.fromkeys(found))  # each once, though a driver may name two partitions alike
 
     def sole_holders(self) -> dict[str, Job]:
         """By device: the one job that holds all of it. To be kept over a restart."""
@@ -233,26 +237,26 @@ def _known(utilization: float | None) -> float | None:
     return min(1.0, utilization) if utilization is not None and 0 <= utilization < math.inf else None
 
 
+def _part(share: float, used: Mapping[Job, float | None], partition: Partition | None = None) -> Part:
+    """All of a board, a partition of it, or what is in none."""
+    if partition is None:
+        return Part(share, frozenset(used), used, utilization=0.0)
+    return Part(share, frozenset(used), used, partition.name, partition.profile, _known(partition.utilization))
+
+
 def _parts(
-    partitions: Sequence[Partition], tenants: Mapping[str, _Holders], owners: Mapping[Job, float | None]
+    partitions: Sequence[Partition], used: Mapping[str, Mapping[Job, float | None]], owners: Mapping[Job, float | None]
 ) -> tuple[Part, ...]:
     """The partitions, and what is in none of them, as parts that add up to 1."""
     shares = [_known(partition.share) or 0.0 for partition in partitions]
     total = math.fsum(shares)
     scale = 1.0 / total if total > 1.0 - _WHOLE else 1.0
     parts = [
-        Part(
-            share * scale,
-            tenants[partition.name] or tenants[""],
-            partition.name,
-            partition.profile,
-            _known(partition.utilization),
-        )
+        _part(share * scale, used[partition.name] or used[""], partition)
         for partition, share in zip(partitions, shares, strict=True)
     ]
-    if scale == 1.0:
-        parts.append(Part(1.0 - total, owners, utilization=0.0))
-    return tuple(parts)
+    rest = [] if total > 1.0 - _WHOLE else [_part(1.0 - total, owners)]
+    return (*parts, *rest)
 
 
 def _shares(before: Sequence[Part], now: Sequence[Part]) -> dict[Job, float]:
@@ -263,21 +267,21 @@ def _shares(before: Sequence[Part], now: Sequence[Part]) -> dict[Job, float]:
     rest = max(0.0, 1.0 - math.fsum(busy))
     shares: dict[Job, float] = {}
     for was, part, own in zip(before, now, busy, strict=True):
-        for job, share in _among(was.holders, part.holders).items():
+        for job, share in _among(was, part).items():
             shares[job] = shares.get(job, 0.0) + (own + rest * part.share) * share
     return shares
 
 
-def _among(before: _Holders, now: _Holders) -> dict[Job, float]:
+def _among(before: Part, now: Part) -> dict[Job, float]:
     """How those who held one part share it: their utilisations, and the rest by halves as each look saw them.
 
     One that has left without telling its utilisation pays of the rest only.
     """
-    told = {job: used for job, used in now.items() if used is not None}
-    total = math.fsum(told.values()) if len(told) == len(now) else 0.0
+    told = {job: used for job, used in now.used.items() if used is not None}
+    total = math.fsum(told.values()) if len(told) == len(now.used) else 0.0
     rest = max(0.0, 1.0 - total)
     shares = {job: used / max(1.0, total) for job, used in told.items()} if total > 0 else {}
-    for half in (before, now):
-        for job in half or (IDLE,):
-            shares[job] = shares.get(job, 0.0) + rest / (2 * max(1, len(half)))
+    for half in (before.holders or (IDLE,), now.holders or (IDLE,)):
+        for job in half:
+            shares[job] = shares.get(job, 0.0) + rest / 2 / len(half)
     return shares

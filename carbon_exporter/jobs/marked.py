@@ -96,8 +96,9 @@ class MarkedProcesses:
         if mark is None:
             return None
         if mark.claim is None and living and now - mark.group_at >= GROUP_PERIOD_SECONDS:
-            mark.group, mark.group_at = self._group(pid, mark.group), now
-            mark.group_claim = first_claim(Workload(mark.group)) if mark.group else None
+            before, mark.group, mark.group_at = mark.group, self._group(pid, mark.group), now
+            if mark.group != before:
+                mark.group_claim = first_claim(Workload(mark.group)) if mark.group else None
         return mark.claim or mark.group_claim
 
     def _living(self) -> dict[int, Mark]:

@@ -211,6 +211,11 @@ class Pipeline:
             JobSlice(job, device, now, now, Joules(0.0)) for device in self._devices() for job in (IDLE, UNATTRIBUTED)
         ]
 
+    def _running(self, activity: Activity | None) -> set[Job]:
+        """Jobs that used something, or hold a board."""
+        ran = {usage.job for usage in activity.usages} if activity else set()
+        return ran | (self._boards.holders() & self._book.published())
+
     def _add_to_today(self, posted: Iterable[CarbonEntry]) -> None:
         date = _date(self._host.wall())
         today = self._today if self._today.date == date else Today(date, Joules(0.0), Grams(0.0))
@@ -236,9 +241,7 @@ class Pipeline:
             device_totals=dict(self._account.devices),
             job_totals={key: total for key, total in self._account.jobs.items() if key.job in shown},
             job_power=job_power(self._account.pending, parts),
-            running={usage.job: self._observer.rules.get(usage.job, "") for usage in activity.usages}
-            if activity
-            else {},
+            running={job: self._observer.rules.get(job, "") for job in self._running(activity)},
             jobs_folded=self._book.folded_total,
             sensors=tuple(sensor_health(self.crew.members, self._findings)),
             resolvers=self._resolvers,

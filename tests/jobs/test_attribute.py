@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from carbon_exporter.energy.ledger import EnergySlice
 from carbon_exporter.jobs.attribute import divide, split
-from carbon_exporter.jobs.base import IDLE, OVERFLOW, UNATTRIBUTED, Activity, IdlePolicy, Job, Usage
+from carbon_exporter.jobs.base import IDLE, OVERFLOW, UNATTRIBUTED, Activity, Holding, IdlePolicy, Job, Usage
 from carbon_exporter.sensors.base import Device, Kind, Quality
 from carbon_exporter.units import Joules
 
 A, B, C = Job("a"), Job("b"), Job("c", "team")
 POLICIES: tuple[IdlePolicy, ...] = ("separate", "shared", "reserved")
-KINDS: tuple[Kind, ...] = ("cpu", "dram", "gpu", "other")
+KINDS: tuple[Kind, ...] = ("cpu", "dram", "gpu", "accelerator", "other")
 
 amounts = st.floats(0.0, 1e12)
 usages = st.lists(
@@ -36,6 +36,15 @@ activities = st.lists(
         amounts,
         amounts,
         usages,
+    ),
+    max_size=4,
+)
+holdings = st.lists(
+    st.builds(
+        lambda start, length, part: Holding("gpu0", start, start + length, {A: part, IDLE: 1 - part}),
+        st.floats(-100.0, 100.0) | st.just(-math.inf),
+        st.floats(0.001, 100.0),
+        st.floats(0.0, 1.0),
     ),
     max_size=4,
 )
@@ -60,19 +69,26 @@ def ran(*used: Usage, busy: float = 0.0, start: float = 0.0, end: float = 10.0, 
     return Activity(start, end, 4, busy, 100.0, memory_used, used)
 
 
-def charged(one: EnergySlice, *during: Activity, policy: IdlePolicy = "separate") -> dict[Job, float]:
+def held(start: float, end: float, **shares: float) -> Holding:
+    """A board's time by job."""
+    return Holding("gpu0", start, end, {Job(name): share for name, share in shares.items()})
+
+
+def charged(
+    one: EnergySlice, *during: Activity, policy: IdlePolicy = "separate", holders: tuple[Holding, ...] = ()
+) -> dict[Job, float]:
     """Joules by job, to the nanojoule, of those who pay anything."""
-    parts = split(one, during, policy)
+    parts = split(one, during, policy, holders)
     assert len({part.job for part in parts}) == len(parts)
     assert all((part.start, part.end, part.device) == (one.start, one.end, one.device) for part in parts)
     return {part.job: round(part.joules, 9) for part in parts if part.joules > 1e-9}
 
 
-@given(one=slices, during=activities, policy=st.sampled_from(POLICIES))
+@given(one=slices, during=activities, policy=st.sampled_from(POLICIES), holders=holdings)
 def test_the_parts_of_any_slice_add_up_to_the_whole(
-    one: EnergySlice, during: list[Activity], policy: IdlePolicy
+    one: EnergySlice, during: list[Activity], policy: IdlePolicy, holders: list[Holding]
 ) -> None:
-    parts = split(one, during, policy)
+    parts = split(one, during, policy, holders)
     assert math.isclose(math.fsum(part.joules for part in parts), one.joules, rel_tol=1e-12)
     assert all(part.joules >= 0 for part in parts)
 
@@ -135,8 +151,52 @@ def test_memory_is_paid_by_the_byte_and_the_free_rest_is_idle() -> None:
     }
 
 
-def test_a_board_that_nobody_holds_is_idle() -> None:
-    assert charged(energy(100.0, "gpu"), ran(Usage(A, 10.0), busy=10.0)) == {IDLE: 100.0}
+@pytest.mark.parametrize("kind", ["gpu", "accelerator"])
+def test_a_board_whose_users_are_not_known_was_used_by_nobody_knows_whom(kind: Kind) -> None:
+    assert charged(energy(100.0, kind), ran(Usage(A, 10.0), busy=10.0)) == {UNATTRIBUTED: 100.0}
+
+
+def test_another_device_is_idle() -> None:
+    assert charged(energy(100.0, "other"), ran(Usage(A, 10.0), busy=10.0)) == {IDLE: 100.0}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_holders_of_a_board_pay_for_all_of_it_under_every_policy(policy: IdlePolicy) -> None:
+    holders = (held(0.0, 10.0, a=0.75, b=0.25),)
+    assert charged(energy(100.0, "gpu"), ran(Usage(C, 40.0)), policy=policy, holders=holders) == {A: 75.0, B: 25.0}
+
+
+def test_a_board_is_split_by_who_held_it_in_each_part_of_the_time() -> None:
+    holders = (held(-5.0, 2.0, a=1.0), held(2.0, 6.0, a=0.5, b=0.5), held(6.0, 20.0, b=1.0), held(20.0, 30.0, a=1.0))
+    assert charged(energy(100.0, "gpu"), holders=holders) == {A: 40.0, B: 60.0}
+
+
+def test_time_of_a_board_in_which_nobody_looked_has_no_owner() -> None:
+    holders = (held(4.0, 8.0, a=1.0),)
+    assert charged(energy(100.0, "gpu"), holders=holders) == {A: 40.0, UNATTRIBUTED: 60.0}
+    assert charged(energy(100.0, "gpu", 8.0, 9.0), holders=holders) == {UNATTRIBUTED: 100.0}
+
+
+def test_a_meter_that_is_read_a_moment_before_its_users_are_listed_is_theirs() -> None:
+    holders = (held(0.02, 10.02, a=1.0),)
+    assert charged(energy(100.0, "gpu"), holders=holders) == {A: 100.0}
+    assert charged(energy(100.0, "gpu", 0.0, 10.04), holders=holders) == {A: 100.0}
+    assert charged(energy(100.0, "gpu", -1.0, 10.0), holders=holders) == {A: 90.727272727, UNATTRIBUTED: 9.272727273}
+
+
+def test_a_board_that_is_sampled_often_is_split_by_who_held_it_around_each_sample() -> None:
+    for n in range(200):
+        one = energy(1.0, "gpu", n / 20, (n + 1) / 20)
+        assert charged(one, holders=(held(0.0, 10.0, a=0.5, b=0.5),)) == {A: 0.5, B: 0.5}
+
+
+def test_what_a_board_used_while_the_exporter_was_away_is_the_jobs_that_held_it_all_the_while() -> None:
+    away = energy(100.0, "gpu", caught_up=True)
+    assert charged(away, holders=(held(-math.inf, 10.0, a=1.0),)) == {A: 100.0}
+    assert charged(away, holders=(held(-math.inf, 4.0, a=1.0), held(4.0, 10.0, a=1.0))) == {A: 100.0}
+    assert charged(away, holders=(held(-math.inf, 4.0, a=1.0), held(4.0, 10.0, a=0.9, b=0.1))) == {UNATTRIBUTED: 100.0}
+    assert charged(away, holders=(held(4.0, 10.0, a=1.0),)) == {UNATTRIBUTED: 100.0}
+    assert charged(away) == {UNATTRIBUTED: 100.0}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -113,6 +113,52 @@ def test_a_lower_limit_folds_those_that_use_least() -> None:
     assert one.published() == {B}
 
 
+def holding(one: JobBook, at: float, *usages: Usage, holders: frozenset[Job]) -> set[Job]:
+    return {usage.job for usage in one.admit(activity(at, *usages), frozenset(), holders).usages}
+
+
+def test_a_job_that_holds_a_board_runs_even_without_cpu_time() -> None:
+    one = book(linger=10.0, retain=20.0)
+    for at in (0.0, 100.0):
+        assert holding(one, at, *ran(B), holders=frozenset({A})) == {B}
+        assert one.published() == {A, B}
+    holding(one, 110.0, holders=frozenset())
+    assert one.published() == {A, B}, "lingering"
+    holding(one, 111.0, holders=frozenset())
+    assert one.published() == frozenset()
+    assert one.remembered() == {A, B}
+    holding(one, 121.0, holders=frozenset())
+    assert one.remembered() == frozenset()
+
+
+def test_a_job_that_holds_a_board_gives_way_only_to_one_that_somebody_named() -> None:
+    one = book(most=1)
+    assert holding(one, 5.0, *ran(B), holders=frozenset({A})) == {OVERFLOW}
+    assert one.published() == {A}
+    assert one.folded == {B}
+    assert one.folded_total == 1
+    one = book(most=1)
+    admitted(one, 5.0, *ran(B))
+    holding(one, 10.0, *ran(B), holders=frozenset({A}))
+    assert one.published() == {A}, "boards are where the energy is"
+    one.admit(activity(15.0, *ran(B)), frozenset({C}), frozenset({A, C}))
+    assert one.published() == {C}
+    assert one.folded == {A, B}
+
+
+def test_a_job_beyond_the_limit_that_only_holds_a_board_is_folded_too() -> None:
+    one, what = book(most=1), activity(5.0, *ran(A))
+    assert one.admit(what, frozenset({A}), frozenset({A, B})) is what
+    assert one.folded == {B}
+    assert one.folded_total == 1
+
+
+def test_reserved_names_that_hold_boards_are_no_jobs() -> None:
+    one = book(most=1)
+    holding(one, 5.0, holders=frozenset({IDLE, UNATTRIBUTED, OVERFLOW}))
+    assert one.published() == one.folded == frozenset()
+
+
 def test_thousands_of_short_jobs_are_not_all_remembered() -> None:
     one = book(most=2, linger=0.0)
     for number in range(1000):
@@ -145,19 +191,22 @@ usages = st.lists(
 ticks = st.lists(st.tuples(st.floats(0.1, 400.0), usages), max_size=15)
 
 
-@given(ticks=ticks, most=st.integers(1, 6), marked=st.sets(st.integers(0, 12)))
+numbers = st.sets(st.integers(0, 12))
+
+
+@given(ticks=ticks, most=st.integers(1, 6), marked=numbers, on_boards=numbers)
 def test_folding_loses_no_use_and_never_publishes_too_many(
-    ticks: list[tuple[float, list[Usage]]], most: int, marked: set[int]
+    ticks: list[tuple[float, list[Usage]]], most: int, marked: set[int], on_boards: set[int]
 ) -> None:
     one, at = book(most=most, linger=100.0, retain=500.0), 0.0
-    preferred = frozenset(Job(f"job{number}") for number in marked)
+    preferred, holders = (frozenset(Job(f"job{number}") for number in some) for some in (marked, on_boards))
     for seconds, used in ticks:
         at += seconds
-        result = one.admit(activity(at, *used), preferred).usages
+        result = one.admit(activity(at, *used), preferred, holders).usages
         for field in ("cpu_seconds", "memory_bytes", "cpus_reserved"):
             whole, parts = (math.fsum(getattr(usage, field) for usage in which) for which in (used, result))
             assert math.isclose(whole, parts, rel_tol=1e-12, abs_tol=1e-300)
-        running = {usage.job for usage in result} - {OVERFLOW}
+        running = ({usage.job for usage in result} | (holders - one.folded)) - {OVERFLOW}
         assert running <= one.published() <= one.remembered()
         assert len(one.published()) <= most
         assert len({usage.job for usage in result}) == len(result)

@@ -15,7 +15,8 @@ from support.other_user import needs_root, run_as_nobody
 from support.workloads import TICKS, FakeProc, run
 
 from carbon_exporter.errors import JobResolutionError
-from carbon_exporter.jobs.base import RESERVED, Activity, Job, Usage
+from carbon_exporter.jobs.base import RESERVED, UNATTRIBUTED, Activity, Job, Usage
+from carbon_exporter.jobs.marked import GROUP_PERIOD_SECONDS
 from carbon_exporter.jobs.observer import GROUP_MEMORY_PERIOD_SECONDS, Observer
 from carbon_exporter.sensors.base import Host
 
@@ -289,6 +290,152 @@ def test_processes_that_may_not_be_seen_are_no_trouble(tmp_path: Path) -> None:
     shutil.rmtree(stage.proc.root / "10")
     stage.turn()
     assert used(observer) == {}
+
+
+def jobs_of(observer: Observer, *pids: int) -> list[str]:
+    """Names by process, after another look."""
+    observer.observe()
+    return [observer.job_of(pid).name for pid in pids]
+
+
+DOCKER = "docker-" + "0123456789abcdef" * 4 + ".scope"
+
+
+def test_the_job_of_a_process_is_its_own_else_that_of_its_container_unit_or_session(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.process(10, 0.0, "train", "/a.service")
+    stage.proc.set(11, parent=10)
+    for pid, group in ((20, "/system.slice/a.service/inner"), (21, f"/system.slice/{DOCKER}"), (22, "/"), (23, "/x")):
+        stage.process(pid, 0.0, group=group)
+    observer = Observer(stage.host)
+    names = jobs_of(observer, 10, 11, 20, 21, 22, 23)
+    assert names == ["train", "train", "a.service", "docker-0123456789ab", "_unattributed_", "_unattributed_"]
+    rules = {Job("train"): "CARBON_JOB", Job("a.service"): "unit", Job("docker-0123456789ab"): "container"}
+    assert observer.rules == rules
+
+
+def test_a_group_is_read_of_processes_that_somebody_asks_about_and_seldom(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.process(10, 0.0, group="/a.service")
+    observer = Observer(stage.host)
+    assert jobs_of(observer, 10) == ["a.service"]
+    stage.proc.write(10, "cgroup", "0::/b.service\n")
+    stage.turn(GROUP_PERIOD_SECONDS - 1)
+    assert jobs_of(observer, 10) == ["a.service"], "not read again yet"
+    stage.turn(1)
+    assert jobs_of(observer, 10) == ["b.service"]
+
+
+def test_a_process_that_becomes_another_program_may_be_of_another_job(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.process(10, 0.0, group="/a.service")
+    observer = Observer(stage.host)
+    assert jobs_of(observer, 10) == ["a.service"]
+    stage.proc.set(10, stack=8)
+    stage.proc.write(10, "environ", "CARBON_JOB=train\0")
+    assert jobs_of(observer, 10) == ["train"]
+
+
+def test_a_process_that_has_ended_keeps_its_job_for_two_more_looks(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.process(10, 0.0, "train")
+    stage.process(20, 0.0, group="/a.service")
+    stage.process(30, 0.0, "never asked about")
+    observer = Observer(stage.host)
+    assert jobs_of(observer, 10, 20) == ["train", "a.service"]
+    stage.proc.end(10, 20, 30)
+    for _ in range(2):
+        stage.turn()
+        assert jobs_of(observer, 10, 20, 30) == ["train", "a.service", "never asked about"]
+        assert observer.health()[-1].success
+    stage.turn()
+    assert jobs_of(observer, 10, 20, 30) == ["_unattributed_"] * 3
+
+
+def test_a_process_that_ends_just_before_its_group_is_read_again_keeps_it(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.process(10, 0.0, group="/a.service")
+    observer = Observer(stage.host)
+    assert jobs_of(observer, 10) == ["a.service"]
+    stage.turn(GROUP_PERIOD_SECONDS)
+    observer.observe()
+    stage.proc.end(10)
+    assert observer.job_of(10) == Job("a.service")
+
+
+def test_another_process_with_the_same_number_is_not_mistaken_for_the_one_that_ended(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.process(10, 0.0, "train")
+    observer = Observer(stage.host)
+    assert jobs_of(observer, 10) == ["train"]
+    stage.proc.end(10)
+    stage.proc.set(10, started=2)
+    stage.proc.write(10, "cgroup", "0::/b.service\n")
+    assert jobs_of(observer, 10) == ["b.service"]
+
+
+def test_processes_on_boards_that_are_not_in_proc_are_said_with_the_remedy(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.process(10, 0.0, "train")
+    observer = Observer(stage.host)
+    assert jobs_of(observer, 10, 77, 78) == ["train", "_unattributed_", "_unattributed_"]
+    assert observer.health()[-1].success, "they may have ended just now"
+    stage.turn()
+    assert jobs_of(observer, 10, 77, 79) == ["train", "_unattributed_", "_unattributed_"]
+    gpu = observer.health()[-1]
+    assert (gpu.resolver, gpu.success) == ("gpu", False)
+    assert gpu.reason == f"1 processes on boards are not in {stage.proc.root}: their jobs are not known"
+    assert "hostPID: true in Kubernetes" in gpu.remedy
+    assert "--pid=host in Docker" in gpu.remedy
+    assert gpu.seconds > 0
+    stage.turn()
+    assert jobs_of(observer, 10) == ["train"]
+    assert observer.health()[-1].success
+
+
+def test_without_processes_on_boards_there_is_nothing_to_say_of_them(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.process(10, 0.0, "train")
+    observer = Observer(stage.host)
+    assert jobs_of(observer, 10) == ["train"]
+    assert [health.resolver for health in observer.health()] == ["environment", "cgroup", "gpu"]
+    observer.observe()
+    assert [health.resolver for health in observer.health()] == ["environment", "cgroup"]
+
+
+@pytest.mark.parametrize("pid", [-1, 0, 2**32 - 1, 2**80])
+def test_the_job_of_a_process_that_cannot_be_is_not_known(tmp_path: Path, pid: int) -> None:
+    stage = Stage(tmp_path)
+    observer = Observer(stage.host)
+    assert observer.job_of(pid) == UNATTRIBUTED, "also before the first look"
+    assert jobs_of(observer, pid) == ["_unattributed_"]
+
+
+def test_a_proc_that_cannot_be_read_leaves_every_process_the_job_that_it_had(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.process(10, 0.0, "train")
+    observer = Observer(stage.host)
+    assert jobs_of(observer, 10) == ["train"]
+    (stage.proc.root / "stat").unlink()
+    for _ in range(5):
+        stage.turn()
+        (stage.proc.root / "stat").unlink()
+        with pytest.raises(JobResolutionError):
+            observer.observe()
+        assert observer.job_of(10) == Job("train")
+        assert observer.job_of(77) == UNATTRIBUTED
+        assert observer.health()[-1].success, "that it cannot look is said elsewhere"
+
+
+def test_a_real_process_is_found_in_its_real_group(groups: Groups) -> None:
+    groups.make("board.service")
+    observer = Observer(Host())
+    with run(SLEEP, {"CARBON_JOB": "on the board"}) as marked, run(SLEEP) as plain:
+        marked.says()
+        plain.says()
+        groups.move(plain.pid, "board.service")
+        assert jobs_of(observer, marked.pid, plain.pid) == ["on the board", "board.service"]
+    assert jobs_of(observer, marked.pid, plain.pid) == ["on the board", "board.service"]
 
 
 @needs_root
