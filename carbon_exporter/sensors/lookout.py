@@ -6,6 +6,7 @@ because a driver may hang when it is asked whether it is there.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 
@@ -31,6 +32,10 @@ class Lookout:
         self._covered: frozenset[Kind] | None = None
         self._thread: threading.Thread | None = None
         self._found: Found | None = None
+
+    def look_soon(self) -> None:
+        """Let the next `poll` begin a search, due or not."""
+        self._looked_at = -math.inf
 
     def poll(self, sensors: Sequence[Sensor]) -> Found | None:
         """What a search that has ended found, None if there is no news; begins the next one when it is due.

@@ -91,7 +91,12 @@ class Pipeline:
         self._restore()
 
     def apply(self, settings: Settings, grid: Grid) -> None:
-        """Go on with other settings from the next tick; what was used until now keeps its price."""
+        """Go on with other settings from the next tick; what was used until now keeps its price.
+
+        Sensors are looked for again: what they were missing may have been mended.
+        """
+        if self._lookout is not None:
+            self._lookout.look_soon()
         self.settings = settings
         self.grid = grid
         self._observer.reservations = settings.idle == "reserved"

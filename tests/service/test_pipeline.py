@@ -280,3 +280,61 @@ def test_whatever_happens_jobs_add_up_to_devices_and_no_counter_falls(
             assert parts == pytest.approx(whole, rel=1e-9, abs=1e-9)
         last = snapshot
     node.end()
+
+
+class Blade(Node):
+    """A node whose controller counts the whole machine too: half as much again as its socket and memory, and 50 W."""
+
+    def pass_time(self, seconds: float, watts: float, cpu: dict[int, float] | None = None) -> None:
+        super().pass_time(seconds, watts, cpu)
+        self.whole = getattr(self, "whole", 1000.0) + self.extra(watts) * seconds
+        self.stamp = getattr(self, "stamp", 0) + 100_000
+        place = self.host.sysfs / "cray/pm_counters"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "energy").write_text(f"{round(self.whole)} J {self.stamp} us\n")
+
+    def extra(self, watts: float) -> float:
+        """Watts of the whole machine."""
+        return 1.5 * (watts + dram(1)) + 50
+
+
+def test_a_whole_node_meter_is_counted_apart_and_survives_a_restart(tmp_path: Path) -> None:
+    node = Blade(tmp_path)
+    node.pass_time(0, 0)
+    node.end()
+    node.begin()
+    node.tick(0, 0)
+    node.tick(5, 100)
+    snapshot = node.tick(5, 100)
+    (whole,) = snapshot.nodes
+    assert (whole.source, whole.power) == ("cray", pytest.approx(1.5 * 106 + 50, abs=0.3))
+    assert whole.joules == pytest.approx(10 * (1.5 * 106 + 50), abs=2)
+    assert {key.kind for key in snapshot.device_totals} == {"cpu", "dram"}
+    node.end()
+    node.begin()
+    (again,) = node.tick(5, 100).nodes
+    assert again.joules == pytest.approx(15 * (1.5 * 106 + 50), abs=3)
+    node.end()
+
+
+def test_the_remainder_is_a_device_that_jobs_pay_for_by_what_their_devices_used(tmp_path: Path) -> None:
+    node = Blade(tmp_path, remainder="cray")
+    node.pass_time(0, 0)
+    node.end()
+    node.begin()
+    node.start(42, "train")
+    node.tick(0, 0)
+    for _ in range(10):
+        snapshot = node.tick(5, 100, {42: 5.0})
+        for device, total in snapshot.device_totals.items():
+            parts = math.fsum(t.joules for key, t in snapshot.job_totals.items() if key.device == device)
+            assert parts == pytest.approx(total, rel=1e-9, abs=1e-9)
+    beyond = 0.5 * 106 + 50
+    assert device_joules(snapshot, "other0") == pytest.approx(8 * 5 * beyond, abs=3)
+    on_other = joules(snapshot, Job("train"), "other0") / device_joules(snapshot, "other0")
+    elsewhere = sum(joules(snapshot, Job("train"), device) for device in ("cpu0", "dram0"))
+    whole = device_joules(snapshot) + device_joules(snapshot, "dram0")
+    assert on_other == pytest.approx(elsewhere / whole, abs=0.01)
+    (state,) = (state for state in snapshot.devices if state.device.name == "other0")
+    assert state.power == pytest.approx(beyond, abs=0.4)
+    node.end()

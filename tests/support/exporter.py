@@ -54,6 +54,8 @@ class Exporter:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.stop()
+        else:
+            self._close()
 
     @property
     def port(self) -> int:
