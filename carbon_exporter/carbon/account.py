@@ -8,7 +8,7 @@ up to the devices'.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from carbon_exporter.carbon.base import Intensity
 from carbon_exporter.jobs.base import RESERVED, Job, JobSlice
@@ -18,8 +18,7 @@ from carbon_exporter.units import Grams, Joules, grams_emitted
 __all__ = ["Account", "CarbonEntry", "DeviceKey", "JobKey", "JobTotal"]
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceKey:
+class DeviceKey(NamedTuple):
     """A device in a region: what a device's counter is labelled by."""
 
     device: str
@@ -27,16 +26,14 @@ class DeviceKey:
     region: str
 
 
-@dataclass(frozen=True, slots=True)
-class JobKey:
+class JobKey(NamedTuple):
     """A job on a device in a region: what a job's counters are labelled by."""
 
     job: Job
     device: DeviceKey
 
 
-@dataclass(frozen=True, slots=True)
-class CarbonEntry:
+class CarbonEntry(NamedTuple):
     """Energy and what it emitted, priced at the intensity of the time it was used."""
 
     key: JobKey
@@ -44,12 +41,14 @@ class CarbonEntry:
     grams: Grams
 
 
-@dataclass(frozen=True, slots=True)
-class JobTotal:
+class JobTotal(NamedTuple):
     """What a job has used and emitted since its counters began. Both only ever grow."""
 
     joules: Joules
     grams: Grams
+
+
+_NOTHING = JobTotal(Joules(0.0), Grams(0.0))
 
 
 class Account:
@@ -87,7 +86,8 @@ class Account:
             if entry.joules > 0:  # announcing has made the counters already
                 self._post(entry)
         for entry in self.pending:
-            self.jobs.setdefault(entry.key, JobTotal(Joules(0.0), Grams(0.0)))
+            if entry.key not in self.jobs:
+                self.jobs[entry.key] = _NOTHING
             self.devices.setdefault(entry.key.device, Joules(0.0))
         return posted
 
@@ -98,7 +98,7 @@ class Account:
             self.jobs = {key: total for key, total in self.jobs.items() if key.job in wanted}
 
     def _post(self, entry: CarbonEntry) -> None:
-        old = self.jobs.get(entry.key, JobTotal(Joules(0.0), Grams(0.0)))
+        old = self.jobs.get(entry.key, _NOTHING)
         self.jobs[entry.key] = JobTotal(Joules(old.joules + entry.joules), Grams(old.grams + entry.grams))
         device = entry.key.device
         self.devices[device] = Joules(self.devices.get(device, 0.0) + entry.joules)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from carbon_exporter.sensors.base import Device
 from carbon_exporter.units import Joules
@@ -35,9 +35,11 @@ IdlePolicy = Literal["separate", "shared", "reserved"]
 LONGEST_NAME = 128
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Job:
-    """A job's identity: the same wherever and whenever it is seen."""
+class Job(NamedTuple):
+    """A job's identity: the same wherever and whenever it is seen.
+
+    A tuple, as are the keys made of it: they are hashed thousands of times a tick.
+    """
 
     name: str
     namespace: str = ""
@@ -117,8 +119,7 @@ class PartitionHolder:
     """`1g.10gb`; empty if not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobSlice:
+class JobSlice(NamedTuple):
     """A job's share of one device's energy from `start` to `end` (monotonic seconds)."""
 
     job: Job

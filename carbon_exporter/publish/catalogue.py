@@ -242,7 +242,13 @@ CATALOGUE: tuple[Metric, ...] = (
         "How long this way of naming jobs last took.",
         samples.resolver_duration,
     ),
-    Metric("carbon_jobs_tracked", "gauge", (), "Jobs that are published now, reserved names left out.", samples.jobs_tracked),
+    Metric(
+        "carbon_jobs_tracked",
+        "gauge",
+        (),
+        "Jobs that are published now, reserved names left out.",
+        samples.jobs_tracked,
+    ),
     Metric(
         "carbon_jobs_folded_total",
         "counter",

@@ -237,8 +237,8 @@ class Sensor(ABC):
     def read(self) -> Sample:
         """Read all devices once. Raises `SensorReadError` if nothing can be read at all."""
 
-    def sample(self) -> None:
+    def sample(self) -> None:  # noqa: B027 - most meters need none
         """Look at a meter that is not a counter, between two readings. What goes wrong is told by the next reading."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most hold nothing
         """Give back files and handles."""

@@ -17,6 +17,8 @@ from carbon_exporter.sensors.worker import SensorWorker
 
 __all__ = ["Crew", "CrewMember"]
 
+CLOSING_SECONDS = 1.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -105,24 +107,13 @@ class Crew:
         self.members: tuple[CrewMember, ...] = tuple(CrewMember(sensor, wall) for sensor in sensors)
         self._disputed: set[str] = set()
         """Names that two sensors use, as the log has told."""
+        self.devices = self._devices()
+        """What was measured at the last look; of two devices of one name only the first, whose sensor comes first."""
 
     @property
     def sensors(self) -> tuple[Sensor, ...]:
         """Who is in it."""
         return tuple(member.sensor for member in self.members)
-
-    @property
-    def devices(self) -> tuple[Device, ...]:
-        """What is measured now; of two devices of one name only the first, whose sensor is trusted more."""
-        named: dict[str, Device] = {}
-        for device in chain.from_iterable(member.devices for member in self.members):
-            first = named.setdefault(device.name, device)
-            if first.sensor != device.sensor and device.name not in self._disputed:
-                self._disputed.add(device.name)
-                _log.warning(
-                    "%s: %s measures it already, what %s says is left out", device.name, first.sensor, device.sensor
-                )
-        return tuple(named.values())
 
     def reform(self, sensors: Sequence[Sensor]) -> None:
         """Go on with these sensors: known ones keep their workers, others join or leave."""
@@ -131,6 +122,7 @@ class Crew:
             if sensor not in sensors:
                 member.close()
         self.members = tuple(known.get(sensor) or CrewMember(sensor, self._wall) for sensor in sensors)
+        self.devices = self._devices()
 
     def gather(self, deadline: float) -> Sample:
         """Read all sensors at once, and wait for them until `deadline` seconds have passed."""
@@ -141,6 +133,7 @@ class Crew:
             worker.ask()
         until = time.perf_counter() + deadline
         samples = [worker.answer(max(0.0, until - time.perf_counter())) for worker in workers]
+        self.devices = self._devices()
         owners = {device.name: device.sensor for device in self.devices}
         return Sample(
             tuple(
@@ -151,10 +144,25 @@ class Crew:
             tuple(chain.from_iterable(sample.occupancies for sample in samples)),
         )
 
+    def _devices(self) -> tuple[Device, ...]:
+        named: dict[str, Device] = {}
+        for device in chain.from_iterable(member.devices for member in self.members):
+            first = named.setdefault(device.name, device)
+            if first.sensor != device.sensor and device.name not in self._disputed:
+                self._disputed.add(device.name)
+                _log.warning(
+                    "%s: %s measures it already, what %s says is left out", device.name, first.sensor, device.sensor
+                )
+        return tuple(named.values())
+
     def close(self) -> None:
-        """End all workers."""
-        for member in self.members:
-            member.close()
+        """End all workers; those that have something to give back get a second for it."""
+        workers = [worker for member in self.members for worker in member.workers]
+        for worker in workers:
+            worker.close()
+        until = time.perf_counter() + CLOSING_SECONDS
+        for worker in workers:
+            worker.wait_closed(max(0.0, until - time.perf_counter()))
 
 
 def _label(member: Sensor) -> str:

@@ -42,6 +42,7 @@ SENSORS: tuple[Entry, ...] = (
     Entry("rapl", "carbon_exporter.sensors.rapl"),
     Entry("cray", "carbon_exporter.sensors.cray"),
     Entry("hwmon", "carbon_exporter.sensors.hwmon"),
+    Entry("redfish", "carbon_exporter.sensors.redfish"),
     Entry("ipmi", "carbon_exporter.sensors.ipmi"),
     Entry("model", "carbon_exporter.sensors.model", fills=frozenset({"cpu", "dram"})),
 )

@@ -83,7 +83,7 @@ def _readings(moment: Moment, start: float) -> Iterator[Reading]:
             energy=None if row.energy is None else Joules(row.energy),
             power=None if row.power is None else Watts(row.power),
             since=None if row.since is None else start + row.since,
-            uncertainty=Watts(row.uncertainty),
+            uncertainty=Watts(row.uncertainty or 0.0),
         )
 
 

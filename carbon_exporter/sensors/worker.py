@@ -76,6 +76,11 @@ class SensorWorker:
         self._closing.set()
         self._wanted.set()
 
+    def wait_closed(self, patience: float) -> None:
+        """After `close`: wait for the sensor to give its things back, such as a session on a controller."""
+        if os.getpid() == self._pid:
+            self._thread.join(patience)
+
     def _start(self) -> None:
         """A thread, and what it shares with the one that asks: all of it new, so that a forked child can begin anew."""
         self._pid = os.getpid()
@@ -84,7 +89,8 @@ class SensorWorker:
         self._closing = threading.Event()
         self._asked = self._late = False
         self._sample = None
-        threading.Thread(target=self._work, name=f"sensor-{self._label}", daemon=True).start()
+        self._thread = threading.Thread(target=self._work, name=f"sensor-{self._label}", daemon=True)
+        self._thread.start()
 
     def _take(self, sample: Sample) -> Sample:
         for failure in sample.failures:

@@ -24,6 +24,7 @@ from carbon_exporter.publish.prometheus import Renderer
 from carbon_exporter.publish.web import Published, Web
 from carbon_exporter.sensors.base import Host, Sensor
 from carbon_exporter.sensors.lookout import Lookout
+from carbon_exporter.sensors.redfish import bmc_of
 from carbon_exporter.sensors.registry import Finding, discover
 from carbon_exporter.sensors.replay import Replay
 from carbon_exporter.service.keeper import open_keeper
@@ -178,7 +179,7 @@ class Service:
 
 def host_of(settings: Settings) -> Host:
     """The machine as the settings describe it."""
-    return Host(settings.procfs, settings.sysfs, devfs=settings.devfs)
+    return Host(settings.procfs, settings.sysfs, devfs=settings.devfs, bmc=bmc_of(settings))
 
 
 def find_sensors(settings: Settings, host: Host) -> tuple[tuple[Sensor, ...], tuple[Finding, ...]]:

@@ -103,7 +103,7 @@ class Pipeline:
         self._book.linger, self._book.retain = settings.jobs_linger, settings.jobs_retain
 
     def tick(self) -> Snapshot:
-        """Read, post, split, price, store: the next snapshot. Raises `SensorOutdated` if only a fresh process can read."""
+        """Read, post, split, price, store: the next snapshot."""
         self._look_out()
         sample = self.crew.gather(deadline=min(self.settings.interval * 0.8, 2.0))
         activity = self._observe(sample)
@@ -165,7 +165,8 @@ class Pipeline:
         if state is not None:
             if state.today.date == self._today.date:
                 self._today = state.today
-            self._add_to_today(restore(self._rooms(), state, self._boot_id, now=self._host.clock(), wall=self._host.wall()))
+            now, wall = self._host.clock(), self._host.wall()
+            self._add_to_today(restore(self._rooms(), state, self._boot_id, now=now, wall=wall))
 
     def _observe(self, sample: Sample) -> Activity | None:
         """What ran since the last tick; remembered for the split, with jobs beyond the limit folded."""

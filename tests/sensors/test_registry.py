@@ -58,7 +58,7 @@ def test_with_psys_alone_memory_is_not_estimated_on_top_of_it(tmp_path: Path) ->
 
 
 def test_without_meters_everything_is_estimated(tmp_path: Path) -> None:
-    _, findings = discover(Machine(tmp_path / "m").host)
+    _, findings = discover(Machine(tmp_path / "m").host, PROCESSORS)
     assert devices(findings) == [("cpu0", "model"), ("dram0", "model")]
     assert states(findings) == {"rapl": "missing", "model": "active"}
     assert "modprobe" in findings[0].remedy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 from support.machine import Clock, Machine
 
 from carbon_exporter.errors import ConfigError, SensorReadError
-from carbon_exporter.sensors.base import Device, Kind, Quality, Reading, Sample
+from carbon_exporter.sensors.base import Device, Kind, Quality, Reading, Sample, Vitals
 from carbon_exporter.sensors.model import probe
-from carbon_exporter.sensors.replay import Replay, recording_lines, write_recording
+from carbon_exporter.sensors.recorder import recording_lines, write_recording
+from carbon_exporter.sensors.replay import Replay
 from carbon_exporter.units import Joules, Watts
 
 HEADER = (
@@ -46,6 +48,67 @@ def test_the_newest_record_up_to_now_is_read_with_its_own_time(tmp_path: Path) -
         clock.now = now
         seen.append(energies(replay.read())["cpu0"])
     assert seen == [(1000, 5), (1000, 5), (1002, 9), (1002, 9), (1004, 1)]
+
+
+def test_a_recording_that_says_its_interval_is_played_record_by_record(tmp_path: Path) -> None:
+    clock = Clock(1000.0)
+    header = HEADER.replace('"devices"', '"interval": 2.0, "devices"')
+    replay = Replay(recording(tmp_path, header, *(record(t, cpu0=t) for t in (0, 2, 4, 6))), clock)
+    seen = []
+    for now in (1000.0, 1001.0, 1005.0, 1005.5, 1060.0):
+        clock.now = now
+        seen.append([reading.at for reading in replay.read().readings])
+    assert seen == [[1000], [1000], [1002, 1004], [1004], [1006]]
+    with pytest.raises(SensorReadError, match="the recording has ended"):
+        replay.read()
+
+
+def test_a_reading_may_have_a_time_of_its_own_and_a_device_several(tmp_path: Path) -> None:
+    rows = [
+        {"device": "gpu0", "quality": "integrated", "power": 100, "since": 1.0, "t": 2.0, "uncertainty": 3.5},
+        {"device": "gpu0", "quality": "integrated", "power": 200, "since": 3.0, "t": 4.5},
+        {"device": "gpu0", "quality": "integrated"},
+    ]
+    line = json.dumps({"t": 5.0, "readings": rows})
+    clock = Clock(100.0)
+    replay = Replay(recording(tmp_path, HEADER, RECORD, line), clock)
+    replay.read()
+    clock.now = 105.0
+    assert [(r.at, r.since, r.power, r.uncertainty) for r in replay.read().readings] == [
+        *((102.0, 101.0, 100.0, 3.5), (104.5, 103.0, 200.0, 0.0), (105.0, None, None, 0.0)),
+    ]
+
+
+def test_vitals_and_failures_are_played_and_the_newest_vitals_count(tmp_path: Path) -> None:
+    header = HEADER.replace('"devices"', '"interval": 2.0, "devices"')
+    first = {"t": 1.0, "vitals": [{"device": "gpu0", "temperature": 60}, {"device": "cpu0", "utilization": 0.5}]}
+    second = {
+        "t": 2.0,
+        "vitals": [{"device": "gpu0", "temperature": -1.5, "power_limit": 700, "memory_used": 5, "divergence": -0.1}],
+        "failures": [{"device": "cpu0", "reason": "lost"}, {"reason": "all lost"}],
+    }
+    clock = Clock(100.0)
+    replay = Replay(recording(tmp_path, header, RECORD, json.dumps(first), json.dumps(second)), clock)
+    replay.read()
+    clock.now = 102.0
+    sample = replay.read()
+    assert sample.readings == ()
+    assert sample.vitals == (Vitals("gpu0", Watts(700.0), None, 5, -1.5, -0.1), Vitals("cpu0", utilization=0.5))
+    assert [(failure.device, failure.reason) for failure in sample.failures] == [("cpu0", "lost"), ("", "all lost")]
+
+
+def test_devices_are_those_of_the_newest_record(tmp_path: Path) -> None:
+    device = {"name": "redfish", "kind": "node", "sensor": "redfish", "bound": "±2 %", "period": 1.5}
+    line = json.dumps({"t": 5, "devices": [device]})
+    clock = Clock()
+    replay = Replay(recording(tmp_path, HEADER, RECORD, line), clock)
+    replay.read()
+    assert [device.name for device in replay.devices] == ["cpu0", "gpu0"]
+    clock.now += 5
+    replay.read()
+    assert replay.devices == (
+        Device("redfish", "node", "replay", method="recorded by redfish", bound="±2 %", period=1.5),
+    )
 
 
 def test_before_the_first_record_there_is_nothing(tmp_path: Path) -> None:
@@ -186,6 +249,27 @@ def test_a_model_can_be_recorded_as_it_runs(tmp_path: Path) -> None:
         ([HEADER, RECORD.replace('"energy": 5', '"energy": 5, "since": -1')], 2, "since: -1"),
         ([HEADER, RECORD.replace('"energy": 5', '"power": 5, "since": 0')], 2, "since: 0"),
         ([HEADER, RECORD.replace("measured", "guessed")], 2, "guessed"),
+        ([HEADER.replace('"devices"', '"interval": 0, "devices"'), RECORD], 1, "interval: 0"),
+        ([HEADER.replace('"cpu"', '"cpu", "period": 0'), RECORD], 1, "period: 0"),
+        ([HEADER, RECORD.replace('"energy": 5', '"energy": 5, "t": 0.5')], 2, "a time not after its record's"),
+        ([HEADER, RECORD.replace('"energy": 5', '"power": 5, "t": -2, "since": -1')], 2, "since: -1"),
+        ([HEADER, RECORD.replace('"energy": 5', '"power": 5, "uncertainty": -1')], 2, "uncertainty: -1"),
+        (
+            [HEADER, '{"t": 0, "vitals": [{"device": "gpu7"}]}'],
+            2,
+            "device: 'gpu7' is not accepted; accepted: one of: cpu0",
+        ),
+        ([HEADER, '{"t": 0, "vitals": [{"device": "gpu0", "utilization": -1}]}'], 2, "utilization: -1"),
+        ([HEADER, '{"t": 0, "vitals": [{"device": "gpu0", "memory_used": 1e3}]}'], 2, "Expected `int"),
+        ([HEADER, '{"t": 0, "vitals": [{"device": "gpu0", "temperature": 1e999}]}'], 2, "out of range"),
+        ([HEADER, '{"t": 0, "failures": [{"device": "gpu7", "reason": "lost"}]}'], 2, "device: 'gpu7'"),
+        ([HEADER, '{"t": 0, "failures": [{"device": "gpu0"}]}'], 2, "reason"),
+        ([HEADER, '{"t": 0, "devices": [{"name": "a", "kind": "cpu"}, {"name": "a", "kind": "cpu"}]}'], 2, "name: 'a'"),
+        (
+            [HEADER, RECORD, '{"t": 1, "devices": [], "readings": [{"device": "cpu0", "quality": "measured"}]}'],
+            3,
+            "cpu0",
+        ),
         ([HEADER, RECORD.replace("measured", "me\udcffasured")], 2, "accepted"),
     ],
 )
@@ -212,25 +296,54 @@ def test_a_file_that_is_not_there_is_a_setting_that_cannot_be_used(tmp_path: Pat
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5) | st.just("gpu0"),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["t", "readings", "device"]), inner),
+)
+odd = st.none() | st.floats() | st.integers() | st.sampled_from([0, 1, 10**30, "gpu0", "cpu0", "measured", "node", ""])
+
+
+def rows_of(*keys: str) -> st.SearchStrategy[list[dict[str, object]]]:
+    """Lists of objects that have some of the right keys, and right or wrong values."""
+    return st.lists(st.dictionaries(st.sampled_from(keys), odd, max_size=5), max_size=3)
+
+
+records = st.fixed_dictionaries(
+    {"t": odd},
+    optional={
+        "devices": rows_of("name", "kind", "sensor", "uuid", "counter_range", "max_power", "period", "bound"),
+        "readings": rows_of("device", "quality", "energy", "power", "since", "t", "uncertainty"),
+        "vitals": rows_of("device", "power_limit", "utilization", "memory_used", "temperature", "divergence"),
+        "failures": rows_of("device", "reason"),
+    },
 )
 
 
-@given(st.one_of(st.binary(max_size=80), json_values.map(lambda value: json.dumps(value).encode())))
-def test_any_line_is_played_or_refused(tmp_path_factory: pytest.TempPathFactory, line: bytes) -> None:
+@given(
+    st.one_of(
+        st.binary(max_size=80),
+        json_values.map(lambda value: json.dumps(value).encode()),
+        records.map(lambda value: json.dumps(value).encode()),
+    ),
+    st.booleans(),
+)
+def test_any_line_is_played_or_refused(tmp_path_factory: pytest.TempPathFactory, line: bytes, every: bool) -> None:
     path = tmp_path_factory.mktemp("any") / "recording.jsonl"
-    path.write_bytes(b"\n".join([HEADER.encode(), RECORD.encode(), line]))
-    played = replay_or_error(path)
+    header = HEADER.replace('"devices"', '"interval": 1, "devices"') if every else HEADER
+    path.write_bytes(b"\n".join([header.encode(), RECORD.encode(), line]))
+    clock = Clock()
+    played = replay_or_error(path, clock)
     if isinstance(played, ConfigError):
         assert played.where.startswith(f"{path}:")
-    else:
-        assert energies(played.read()) == {"cpu0": (100.0, 5)}
+        return
+    assert energies(played.read()) == {"cpu0": (100.0, 5)}
+    clock.now += 1e6
+    with contextlib.suppress(SensorReadError):
+        played.read()
 
 
-def replay_or_error(path: Path) -> Replay | ConfigError:
+def replay_or_error(path: Path, clock: Clock) -> Replay | ConfigError:
     try:
-        return Replay(path, Clock())
+        return Replay(path, clock)
     except ConfigError as error:
         return error
 

@@ -98,6 +98,7 @@ class Board(Sensor):
         self._division = Division(self._nvml, self._refusals)
         self._integrator = PowerIntegrator(_LONGEST_STEP_SECONDS)
         self._divergence = Divergence()
+        self._known: Device | None = None
         self._handle: Handle | None = None
         self._generation = -1
         self._trouble = _Trouble()
@@ -304,19 +305,22 @@ class Board(Sensor):
         return True
 
     def _device(self) -> Device:
-        meter = self._meter
-        return Device(
-            name=self._label,
-            kind="gpu",
-            sensor=self.name,
-            vendor="NVIDIA",
-            model=self._model,
-            uuid=self.uuid,
-            max_power=meter.max_power,
-            method=meter.method,
-            bound=_COUNTER_BOUND if meter.counts else _SAMPLED_BOUND if meter.samples else "",
-            period=0.1,
-        )
+        """The same object as long as nothing about it changes."""
+        meter, known = self._meter, self._known
+        if known is None or (known.max_power, known.method) != (meter.max_power, meter.method):
+            self._known = known = Device(
+                name=self._label,
+                kind="gpu",
+                sensor=self.name,
+                vendor="NVIDIA",
+                model=self._model,
+                uuid=self.uuid,
+                max_power=meter.max_power,
+                method=meter.method,
+                bound=_COUNTER_BOUND if meter.counts else _SAMPLED_BOUND if meter.samples else "",
+                period=0.1,
+            )
+        return known
 
     def _told(self, error: NvmlError) -> SensorReadError:
         """The error as the outside knows it. Raises `SensorOutdated` where only a fresh process helps."""

@@ -1,0 +1,196 @@
+"""The settings: every one once, with its name, default and what is accepted."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from carbon_exporter.config import accepted
+from carbon_exporter.config.setting import Setting, setting
+
+__all__ = ["RELOADABLE", "Settings", "settings_table"]
+
+
+_ABSOLUTE = "an absolute path"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of `serve`, parsed and checked. Durations are in seconds."""
+
+    listen: str = setting(
+        "web.listen-address",
+        ":12011",
+        accepted.listen,
+        "HOST:PORT, :PORT or unix:/PATH",
+        "Where to serve /metrics and the page. Port 0 takes a free one.",
+    )
+    procfs: Path = setting("path.procfs", "/proc", accepted.absolute, _ABSOLUTE, "Where the host's /proc is mounted.")
+    sysfs: Path = setting("path.sysfs", "/sys", accepted.absolute, _ABSOLUTE, "Where the host's /sys is mounted.")
+    devfs: Path = setting("path.devfs", "/dev", accepted.absolute, _ABSOLUTE, "Where the host's /dev is mounted.")
+    storage: Path | Literal["auto"] | None = setting(
+        "storage.path",
+        "auto",
+        accepted.storage,
+        "an absolute path, auto, or nothing to keep totals in memory only",
+        "Where totals are kept over restarts. auto: $STATE_DIRECTORY, else /var/lib/carbon-exporter if writable, "
+        "else $XDG_STATE_HOME/carbon-exporter.",
+    )
+    interval: float = setting(
+        "sample.interval", "5s", accepted.duration(0.1, 300.0), "a duration from 100ms to 5m", "Time between samples."
+    )
+    region: str = setting(
+        "grid.region",
+        "",
+        accepted.region,
+        "an ISO 3166 code such as FR or US-CA",
+        "Where this machine's electricity comes from. Without it CARBON_REGION counts, then the time zone as a guess, "
+        "then the world's average.",
+        reloadable=True,
+    )
+    provider: str = setting(
+        "grid.provider",
+        "static",
+        accepted.name,
+        "the name of a provider: static",
+        "Who says what a kilowatt-hour emits. static: the yearly tables that come with this program.",
+        reloadable=True,
+    )
+    scope: Literal["lifecycle", "direct"] = setting(
+        "grid.scope",
+        "lifecycle",
+        accepted.choice("lifecycle", "direct"),
+        "lifecycle or direct",
+        "Which emissions count: with fuel supply and plants, or of the stack only. The two are never mixed.",
+        reloadable=True,
+    )
+    pue: float = setting(
+        "site.pue",
+        "1.0",
+        accepted.number(1.0, 10.0),
+        "a number from 1 to 10",
+        "Power usage effectiveness of the site: facility energy over IT energy. Grams are multiplied by it.",
+        reloadable=True,
+    )
+    idle: Literal["separate", "shared", "reserved"] = setting(
+        "attribution.idle",
+        "separate",
+        accepted.choice("separate", "shared", "reserved"),
+        "separate, shared or reserved",
+        "Who pays for idle: the job _idle_, those who ran, or those for whom CPUs are kept.",
+        reloadable=True,
+    )
+    remainder: str = setting(
+        "attribution.remainder",
+        "",
+        accepted.source,
+        "the name of a whole-node meter such as redfish, ipmi, cray or hwmon, or nothing",
+        "Whole-node meter whose difference to the devices (fans, power supplies, boards) is charged to the jobs, as a "
+        "device of kind other. Without it only carbon_node_* shows that meter.",
+    )
+    job_label: Literal["job_name", "job", "hpc_job"] = setting(
+        "labels.job",
+        "job_name",
+        accepted.choice("job_name", "job", "hpc_job"),
+        "job_name, job or hpc_job",
+        "How the job's label is spelt. With job the scrape must honor labels.",
+    )
+    jobs_max: int = setting(
+        "jobs.max",
+        "64",
+        accepted.count(1, 100_000),
+        "a whole number from 1 to 100000",
+        "Jobs published at a time; more are counted together as _overflow_.",
+        reloadable=True,
+    )
+    jobs_linger: float = setting(
+        "jobs.linger",
+        "5m",
+        accepted.duration(0.0, 86400.0),
+        "a duration up to 1d",
+        "How long an ended job stays published.",
+        reloadable=True,
+    )
+    jobs_retain: float = setting(
+        "jobs.retain",
+        "1d",
+        accepted.duration(0.0, 365 * 86400.0),
+        "a duration up to 365d",
+        "How long an ended job's totals are kept, in case it comes back.",
+        reloadable=True,
+    )
+    series_max: int = setting(
+        "series.max",
+        "1500",
+        accepted.count(100, 1_000_000),
+        "a whole number from 100 to 1000000",
+        "Series published at most: jobs are folded before a scrape's sample limit bites.",
+        reloadable=True,
+    )
+    redfish_url: str = setting(
+        "redfish.url",
+        "",
+        accepted.controller_url,
+        "https://HOST[:PORT] without user or password (http:// to localhost only), or nothing",
+        "The machine's own management controller (BMC), asked by Redfish what the whole machine draws.",
+    )
+    redfish_username: str = setting(
+        "redfish.username", "", str, "an account's name", "Its account, which needs only the role ReadOnly."
+    )
+    redfish_password_file: Path | None = setting(
+        "redfish.password-file",
+        "",
+        accepted.file,
+        "a file that holds the password and nothing else",
+        "Read at each login, so that a new password needs no restart.",
+    )
+    redfish_ca_file: Path | None = setting(
+        "redfish.ca-file",
+        "",
+        accepted.file,
+        "a file of certificates in PEM",
+        "Certificates to trust instead of the system's.",
+    )
+    redfish_insecure: bool = setting(
+        "redfish.insecure-skip-verify",
+        "false",
+        accepted.switch,
+        "true or false",
+        "Do not check the controller's certificate.",
+    )
+    redfish_authentication: Literal["session", "basic"] = setting(
+        "redfish.authentication",
+        "session",
+        accepted.choice("session", "basic"),
+        "session or basic",
+        "How to log in: once, or with each request, for controllers without sessions.",
+    )
+    replay: Path | None = setting(
+        "replay.file",
+        "",
+        accepted.file,
+        "a file of recorded readings",
+        "Play recorded readings instead of this machine's.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "log.level",
+        "info",
+        accepted.choice("debug", "info", "warning", "error"),
+        "debug, info, warning or error",
+        "The least severe messages to log.",
+        reloadable=True,
+    )
+    log_format: Literal["logfmt", "json"] = setting(
+        "log.format", "logfmt", accepted.choice("logfmt", "json"), "logfmt or json", "How log lines look."
+    )
+
+
+def settings_table() -> dict[str, Setting]:
+    """All settings by the field of `Settings` that holds them."""
+    return {field.name: cast("Setting", field.metadata["setting"]) for field in dataclasses.fields(Settings)}
+
+
+RELOADABLE = frozenset(name for name, setting in settings_table().items() if setting.reloadable)
+"""Fields that SIGHUP applies."""
