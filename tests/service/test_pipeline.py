@@ -17,10 +17,12 @@ from carbon_exporter.carbon.static import StaticProvider
 from carbon_exporter.config import Settings
 from carbon_exporter.jobs.base import IDLE, UNATTRIBUTED, Job
 from carbon_exporter.sensors.base import Host
-from carbon_exporter.sensors.registry import discover
+from carbon_exporter.sensors.registry import SENSORS, discover
 from carbon_exporter.service.keeper import Keeper
 from carbon_exporter.service.pipeline import Pipeline
 from carbon_exporter.snapshot import Snapshot
+
+METERS = tuple(entry for entry in SENSORS if entry.name in {"rapl", "cray", "model"})
 
 NOON = 1_795_348_800.0
 """Unix seconds; 2026-11-22 in every time zone near Greenwich."""
@@ -57,7 +59,7 @@ class Node:
 
     def begin(self) -> Pipeline:
         """A new life of the exporter on the same state."""
-        sensors, findings = discover(self.host)
+        sensors, findings = discover(self.host, METERS)
         self.keeper = Keeper(self.storage, self.wall)
         grid = locate_grid("FR", StaticProvider("lifecycle"), 1.0, {})
         self.pipeline = Pipeline(
