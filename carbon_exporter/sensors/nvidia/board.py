@@ -148,6 +148,7 @@ class Board(Sensor):
         self._handle, self._generation = handle, generation
         try:
             self._meter.resolve(handle)
+            self._integrator = PowerIntegrator(_LONGEST_STEP_SECONDS, self._meter.window)
         except NvmlError as error:
             self._trouble.note(error, generation)
 
@@ -203,6 +204,7 @@ class Board(Sensor):
         slow = self._ticks % SLOW_TICKS == 0
         if not self._meter.resolved:
             self._meter.resolve(board)
+            self._integrator = PowerIntegrator(_LONGEST_STEP_SECONDS, self._meter.window)
         before = self._host.clock()
         look = self._meter.look(board)
         at = self._moment(before)

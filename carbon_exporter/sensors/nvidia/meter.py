@@ -107,6 +107,12 @@ class Meter:
         return self.quality is Quality.INTEGRATED
 
     @property
+    def window(self) -> float:
+        """Seconds of which the power is the mean: 1 where the function gives that, as it does where field 185 is known."""
+        plan = self._plan
+        return 1.0 if plan is not None and plan.power is None and plan.power_call and plan.average else 0.0
+
+    @property
     def of_module(self) -> bool:
         """Whether its numbers contain a processor and its memory."""
         return self._plan is not None and self._plan.scope == MODULE
