@@ -82,7 +82,7 @@ class SensorReadError(SensorError):
 
 
 class SensorOutdated(SensorReadError):
-    """The driver was replaced while its library was loaded here. The exporter ends, so that its supervisor restarts it."""
+    """The driver was replaced while its library was loaded here: the exporter ends, to be started again."""
 
 
 class JobResolutionError(CarbonExporterError):

@@ -13,6 +13,7 @@ from typing import Literal
 from carbon_exporter.carbon.account import DeviceKey, JobKey, JobTotal
 from carbon_exporter.carbon.grid import Grid
 from carbon_exporter.jobs.base import Job, PartitionHolder, ResolverHealth
+from carbon_exporter.jobs.roll import JobTold
 from carbon_exporter.sensors.base import Device, Quality, Vitals
 from carbon_exporter.units import Grams, Joules, Watts
 
@@ -107,8 +108,10 @@ class Snapshot:
     """Of published jobs and reserved names."""
     job_power: Mapping[JobKey, Watts] = field(default_factory=dict)
     """Mean over the last interval, of those that have a share in it."""
+    jobs: Mapping[Job, JobTold] = field(default_factory=dict)
+    """What is known of published jobs beside their numbers."""
     running: Mapping[Job, str] = field(default_factory=dict)
-    """Jobs that run now, and the rule that named each."""
+    """Jobs that run now, and what named each."""
     jobs_folded: int = 0
     sensors: tuple[SensorHealth, ...] = ()
     resolvers: tuple[ResolverHealth, ...] = ()

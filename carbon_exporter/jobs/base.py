@@ -1,10 +1,10 @@
-"""The door of the jobs room: what a job is, what it used, and how workloads get their job's name."""
+"""The door of the jobs room: what a job is, what it used, and which boards it holds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from carbon_exporter.sensors.base import Device
 from carbon_exporter.units import Joules
@@ -16,16 +16,13 @@ __all__ = [
     "UNATTRIBUTED",
     "Activity",
     "Allocation",
-    "Claim",
     "Holding",
     "IdlePolicy",
     "Job",
     "JobSlice",
     "PartitionHolder",
-    "Resolver",
     "ResolverHealth",
     "Usage",
-    "Workload",
     "clean_name",
 ]
 
@@ -51,7 +48,7 @@ IDLE = Job("_idle_")
 UNATTRIBUTED = Job("_unattributed_")
 """Used, owner unknown."""
 OVERFLOW = Job("_overflow_")
-"""Beyond a limit."""
+"""Beyond a limit, or not to be named."""
 RESERVED = frozenset({IDLE, UNATTRIBUTED, OVERFLOW})
 
 
@@ -89,7 +86,7 @@ class Allocation:
     """A board, or a partition of one, that a scheduler has given to a job, with or without a process on it."""
 
     uuid: str
-    """The board's or the partition's."""
+    """The board's or the partition's, or one of its aliases."""
     job: Job
 
 
@@ -130,24 +127,6 @@ class JobSlice(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Workload:
-    """Something that runs and needs a job's name: a process, or a whole control group."""
-
-    cgroup: str
-    """Path in the hierarchy, `/` for the root."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Of a process, as it was started; empty for a group."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A job's name for a workload, and the rule that gave it."""
-
-    job: Job
-    rule: str
-
-
-@dataclass(frozen=True, slots=True)
 class ResolverHealth:
     """Whether a resolver sees what it should; what it cannot see, and what would change that."""
 
@@ -157,24 +136,6 @@ class ResolverHealth:
     remedy: str = ""
     seconds: float = 0.0
     """How long its part of the last tick took."""
-
-
-class Resolver(Protocol):
-    """One way to name a workload."""
-
-    @property
-    def name(self) -> str:
-        """The value of the `resolver` label."""
-        ...
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """What it reads of a process's environment; empty if it names whole groups only."""
-        ...
-
-    def claim(self, workload: Workload) -> Claim | None:
-        """The job of this workload, None if this resolver does not know it. Never raises."""
-        ...
 
 
 def clean_name(text: str) -> str:

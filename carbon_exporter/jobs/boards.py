@@ -30,7 +30,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from carbon_exporter.jobs.attribute import divide
-from carbon_exporter.jobs.base import IDLE, OVERFLOW, RESERVED, Allocation, Holding, Job, PartitionHolder
+from carbon_exporter.jobs.base import IDLE, OVERFLOW, RESERVED, UNATTRIBUTED, Allocation, Holding, Job, PartitionHolder
 from carbon_exporter.sensors.base import Occupancy, Partition
 from carbon_exporter.units import Joules
 
@@ -86,6 +86,9 @@ class Look:
 def look_at(occupancy: Occupancy, job_of: Callable[[int], Job], allocations: Sequence[Allocation] = ()) -> Look:
     """Who holds a board: the jobs of its processes, and those that a scheduler has given it to.
 
+    Where a scheduler has given a board, a process whose job is not known is one of those who were given it: where the
+    host's processes cannot be seen, that is all of them.
+
     A job that was given all of a board with partitions, or whose processes name none of them, holds those that nobody
     else does; units in no partition are held by those who were given the whole board.
     """
@@ -93,12 +96,18 @@ def look_at(occupancy: Occupancy, job_of: Callable[[int], Job], allocations: Seq
     for one in allocations:
         granted.setdefault(one.uuid, {})[one.job] = 0.0
     granted[""] = {}  # nothing is given by a name that is none
-    owners = granted.get(occupancy.uuid, {})
-    used = {partition.name: dict(granted.get(partition.uuid, {})) for partition in occupancy.partitions}
+    owners = _merged(granted, (occupancy.uuid, *occupancy.aliases))
+    used = {
+        one.name: _merged(granted, (one.uuid, *(f"{alias}/{one.name}" for alias in occupancy.aliases)))
+        for one in occupancy.partitions
+    }
+    given = {name for name, jobs in used.items() if jobs or owners}
     elsewhere = used.setdefault("", {})
     elsewhere.update(owners)
-    for occupant in occupancy.occupants:
-        _add(used.get(occupant.partition, elsewhere), job_of(occupant.pid), occupant.utilization)
+    for occupant in occupancy.occupants or ():
+        job, on = job_of(occupant.pid), occupant.partition if occupant.partition in used else ""
+        if job != UNATTRIBUTED or not (owners or on in given):
+            _add(used[on], job, occupant.utilization)
     if not occupancy.partitions:
         return Look(occupancy.device, occupancy.at, (_part(1.0, elsewhere),))
     return Look(occupancy.device, occupancy.at, _parts(occupancy.partitions, used, owners))
@@ -162,7 +171,9 @@ class Boards:
             board.missed += 1
         for occupancy in occupancies:
             if math.isfinite(occupancy.at):
-                self._note(look_at(occupancy, job_of, allocations))
+                look = look_at(occupancy, job_of, allocations)
+                if occupancy.occupants is not None or any(part.holders for part in look.parts):
+                    self._note(look)
         self._boards = {name: board for name, board in self._boards.items() if board.missed < HISTORY_TICKS}
 
     def fold(self, folded: Collection[Job]) -> None:
@@ -224,6 +235,14 @@ class Boards:
             board.holdings.append(hold(board.last, now))
             board.last = now
             board.missed = 0
+
+
+def _merged(granted: Mapping[str, Mapping[Job, float | None]], names: Iterable[str]) -> dict[Job, float | None]:
+    """All jobs to which something was given by one of these names."""
+    merged: dict[Job, float | None] = {}
+    for name in names:
+        merged.update(granted.get(name, {}))
+    return merged
 
 
 def _add(holders: dict[Job, float | None], job: Job, utilization: float | None) -> None:

@@ -1,8 +1,8 @@
 """The job book: which jobs are published, for how long, and how many at most.
 
 A job appears when it first runs or holds a board, stays for `linger` seconds after it was last seen, and is remembered
-for `retain` seconds, so that a job that comes back goes on where it was. Beyond the limit jobs are folded into
-`_overflow_`.
+for `retain` seconds, so that a job that comes back goes on where it was. Jobs beyond the limit, and those
+that are not to be named, are folded into `_overflow_`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from carbon_exporter.jobs.base import OVERFLOW, RESERVED, Activity, Job, Usage
+from carbon_exporter.jobs.privacy import Privacy
 
 __all__ = ["REMEMBERED_PER_PUBLISHED", "JobBook"]
 
@@ -30,8 +31,9 @@ class _Entry:
 class JobBook:
     """The jobs of one node. Not for use from several threads."""
 
-    def __init__(self, *, most: int, linger: float, retain: float) -> None:
+    def __init__(self, *, most: int, linger: float, retain: float, privacy: Privacy | None = None) -> None:
         """`most` jobs are published at a time; `linger` and `retain` are in seconds."""
+        self.privacy = privacy or Privacy()
         self.most = most
         self.linger = linger
         self.retain = retain
@@ -62,13 +64,14 @@ class JobBook:
             return (*last, -seen.get(job, 0.0), job)
 
         ranked = sorted(published | seen.keys(), key=rank)
-        admitted = frozenset(ranked[: self.most])
+        shown = [job for job in ranked if self.privacy.shows(job)]
+        admitted = frozenset(shown[: self.most])
         for job in published - admitted:
             self._entries[job] = replace(self._entries[job], published=False)
         for job in admitted & seen.keys():
             self._entries[job] = _Entry(activity.end, published=True)
         folded = frozenset(seen) - admitted
-        self.folded_total += len(folded - self._folded)
+        self.folded_total += len(folded.intersection(shown) - self._folded)
         self._folded = folded
         touched = any(usage.job in folded for usage in activity.usages)
         return replace(activity, usages=_fold(activity.usages, folded)) if touched else activity

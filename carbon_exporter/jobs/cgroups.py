@@ -1,41 +1,19 @@
 """Control groups: which containers, systemd units and sessions there are, and the CPU time and memory of each.
 
-The kernel counts a group's CPU time itself, so that processes shorter than our interval are not lost. Names come from
-the path alone: the deepest part that is a container, a unit or a session names the group.
+The kernel counts a group's CPU time itself, so that processes shorter than our interval are not lost. Which groups are
+workloads of their own is read from their paths (places.py).
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-from carbon_exporter.jobs.base import Claim, Job, Workload, clean_name
+from carbon_exporter.jobs.places import is_owner
 
-__all__ = [
-    "CgroupNames",
-    "CgroupTree",
-    "Hierarchy",
-    "container_name",
-    "find_hierarchy",
-    "is_owner",
-    "owner_path",
-    "unit_name",
-]
-
-_CONTAINER = re.compile(
-    r"(?:.*?:)??(?:(?P<manager>docker|libpod|crio|cri-containerd|nerdctl)[-:](?:payload-|conmon-)?)?"
-    r"(?P<id>[0-9a-f]{64})(?:\.scope)?"
-)
-"""`docker-ID.scope` and its kin; `kubepods-podUID.slice:cri-containerd:ID` is what a runtime that does not ask systemd
-makes of systemd's spelling; conmon is a container's own watchman."""
-_RUNTIMES = {"libpod": "podman", "cri-containerd": "containerd", "nerdctl": "containerd", None: "container"}
-_UNIT = re.compile(r"[^/]+\.(?:service|scope)")
-_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
-_SHORT_ID = 12
+__all__ = ["CgroupTree", "Hierarchy", "find_hierarchy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,49 +41,6 @@ def find_hierarchy(sysfs: Path) -> Hierarchy | None:
     return None
 
 
-def container_name(component: str) -> str | None:
-    """Runtime and short id of the container that one part of a path is, None if it is none."""
-    match = _CONTAINER.fullmatch(component)
-    return f"{_RUNTIMES.get(match['manager'], match['manager'])}-{match['id'][:_SHORT_ID]}" if match else None
-
-
-def unit_name(component: str) -> str | None:
-    """The systemd service or scope that one part of a path is, unescaped; None if it is only a folder (a slice)."""
-    if not _UNIT.fullmatch(component):
-        return None
-    escaped = component.encode("utf-8", "surrogateescape")
-    return _ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), escaped).decode("utf-8", "replace")
-
-
-@lru_cache(maxsize=4096)
-def is_owner(component: str) -> bool:
-    """Whether this part of a path is a workload of its own."""
-    return bool(container_name(component) or unit_name(component))
-
-
-def owner_path(path: str) -> str | None:
-    """The deepest group at or above `path` that is a workload of its own, None if nobody owns it."""
-    parts = path.split("/")
-    for depth in range(len(parts), 0, -1):
-        if is_owner(parts[depth - 1]):
-            return "/".join(parts[:depth])
-    return None
-
-
-class CgroupNames:
-    """Resolver: the container, unit or session that a workload's group lies in."""
-
-    name = "cgroup"
-    variables = ()
-
-    def claim(self, workload: Workload) -> Claim | None:
-        """The deepest part of the group's path that is a workload of its own."""
-        component = (owner_path(workload.cgroup) or "").rpartition("/")[2]
-        container, unit = container_name(component), unit_name(component)
-        name = clean_name(container or unit or "")
-        return Claim(Job(name), "container" if container else "unit") if name else None
-
-
 @dataclass(frozen=True, slots=True)
 class _Folder:
     """A known directory: its link count tells whether sub-directories came or went."""
@@ -127,12 +62,26 @@ class CgroupTree:
         """CPU time since each workload's group was made, subgroups included, by path; without those that vanish."""
         usage = {}
         for path in self._walk():
-            if is_owner(path.rpartition("/")[2]):
+            if is_owner(path):
                 try:
                     usage[path] = self._parse(_read(f"{self.hierarchy.cpu_root}{path}/{self.hierarchy.cpu_file}"))
                 except (OSError, ValueError, IndexError):
                     self._folders.pop(path.rpartition("/")[0], None)
         return usage
+
+    def processes(self, path: str, most: int) -> list[int]:
+        """Up to `most` processes of a group, its own first, then those of its subgroups; the oldest of each first."""
+        found: list[int] = []
+        pending = [path]
+        while pending and len(found) < most:
+            one = pending.pop(0)
+            try:
+                found += map(int, _read(f"{self.hierarchy.cpu_root}{one}/cgroup.procs").split())
+            except (OSError, ValueError):
+                continue
+            folder = self._folders.get(one)
+            pending += [f"{one}/{child}" for child in folder.children] if folder else []
+        return found[:most]
 
     def memory_bytes(self, path: str) -> float:
         """Anonymous and shared memory of a group, in bytes; 0 where the kernel does not count it."""

@@ -1,6 +1,8 @@
-"""Marked processes: those whose environment names a job (`CARBON_JOB`), and what runs below them.
+"""Marked processes: those outside containers whose environment names a job (`CARBON_JOB`), and what runs below them.
 
-The environment is read once per process and program; a child without the mark has its parent's. Their memory counts
+The environment is read once per process and program; a child without the mark has its parent's. What runs in a
+container, a pod, a virtual machine or a Slurm job's group is counted and named with its group: of it only the path is
+read, once, and it is passed over from then on. Memory of marked processes counts
 shared pages once: by the kernel's proportional size where it may be read (at most once a minute: it walks the page
 tables), else a child counts for what it holds beyond its parent.
 
@@ -9,16 +11,16 @@ Of the others nothing is read, but for those that somebody asks about, as of a p
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from carbon_exporter.jobs.base import Claim, Workload
-from carbon_exporter.jobs.cgroups import owner_path
-from carbon_exporter.jobs.processes import Process
-from carbon_exporter.jobs.procfs import parse_cgroup, parse_environ, parse_pss
-from carbon_exporter.jobs.registry import RESOLVERS, first_claim
+from carbon_exporter.jobs.namer import Namer
+from carbon_exporter.jobs.naming import Name
+from carbon_exporter.jobs.places import place_of
+from carbon_exporter.jobs.process_files import read_environment, read_file
+from carbon_exporter.jobs.processes import Process, ProcessTable
+from carbon_exporter.jobs.procfs import parse_cgroup, parse_pss
 
 __all__ = ["Mark", "MarkedProcesses"]
 
@@ -28,19 +30,18 @@ GROUP_PERIOD_SECONDS = 15.0
 """A process may be moved to another group while it runs, so that its group is read again this often."""
 ENDED_UPDATES = 2
 """So many updates a process is remembered after its end: what it used is often told later than that it is gone."""
-_LONGEST_ENVIRONMENT = 2 * 1024 * 1024
 
 
 @dataclass(slots=True)
 class Mark:
     """What is known of one process since it was first met."""
 
-    claim: Claim | None
+    name: Name | None
+    contained: bool = False
+    """Whether its group counts and names all that it does."""
     group: str | None = None
     """The path of the container, unit or session it runs in, whose counter holds its use too."""
     group_at: float = float("-inf")
-    group_claim: Claim | None = None
-    """The group's own name, where somebody asked for it."""
     pss_ratio: float | None = None
     """Proportional over resident size, as last read; None if it was not or may not be."""
     pss_at: float = float("-inf")
@@ -49,13 +50,16 @@ class Mark:
 class MarkedProcesses:
     """Remembers processes from scan to scan. Not for use from several threads."""
 
-    def __init__(self, procfs: Path, controller: str, page_bytes: int) -> None:
-        """`controller` is the line of /proc/PID/cgroup whose path counts; `page_bytes` the size of a page."""
-        self._procfs = procfs
+    def __init__(
+        self, table: ProcessTable, procfs: Path, controller: str | None, page_bytes: int, namer: Namer
+    ) -> None:
+        """`controller` is the line of /proc/PID/cgroup whose path counts, None if groups have no counters to see."""
+        self._table = table
+        self._procfs = str(procfs)
         self._controller = controller
         self._page_bytes = page_bytes
-        self._resolvers = tuple(resolver for resolver in RESOLVERS if resolver.variables)
-        self._variables = tuple(name.encode() for resolver in self._resolvers for name in resolver.variables)
+        self._namer = namer
+        self._variables = namer.variables
         self._marks: dict[tuple[int, int], Mark] = {}
         self._by_pid: dict[int, Mark] | None = None
         """The same by pid alone, once somebody has asked."""
@@ -65,8 +69,12 @@ class MarkedProcesses:
         """Living processes whose environment may not be read by this user."""
         self._unreadable: set[tuple[int, int]] = set()
 
-    def update(self, processes: Sequence[Process], now: float) -> list[tuple[Process, Mark, Claim]]:
-        """Meet the new ones, forget those that ended; returns those that belong to a job."""
+    def update(self, now: float) -> list[tuple[Process, Mark, Name]]:
+        """Meet the new ones, forget those that ended; returns those that belong to a job.
+
+        Raises `OSError` if the process table cannot be read.
+        """
+        processes = self._table.scan()
         known = ((process.key, self._marks.get(process.key)) for process in processes if not process.new)
         marks = {key: mark for key, mark in known if mark is not None}
         if len(marks) < len(processes):
@@ -74,32 +82,36 @@ class MarkedProcesses:
             for process in processes:
                 if process.key not in marks:
                     self._meet_line(process, by_pid, marks)
+        passed_over = self._table.passed_over
+        marks.update((key, self._marks[key]) for key in passed_over if key in self._marks)
+        self._table.pass_over(process.key for process in processes if _is_of_no_interest(process, marks))
         self._remember_ended(marks)
         self._marks, self._by_pid = marks, None
         self._unreadable &= marks.keys()
         self.unreadable = len(self._unreadable)
         both = ((process, marks[process.key]) for process in processes)
-        marked = [(process, mark, mark.claim) for process, mark in both if mark.claim is not None]
+        marked = [(process, mark, mark.name) for process, mark in both if mark.name is not None]
         for process, mark, _ in marked:
-            if now - mark.group_at >= GROUP_PERIOD_SECONDS:
-                mark.group, mark.group_at = self._group(process.pid, mark.group), now
+            self._look_at_group(process.pid, mark, now)
         return marked
 
     def knows(self, pid: int) -> bool:
         """Whether this process was there at the last update, or ended at the last or the one before."""
         return pid in self._living() or pid in self._ended
 
-    def claim_of(self, pid: int, now: float) -> Claim | None:
-        """The job of a process, living or just ended: its own, else that of its container, unit or session."""
-        living = pid in self._living()
-        mark = self._living().get(pid) or self._ended.get(pid, (None, 0))[0]
+    def name_of(self, pid: int, now: float, of_group: Callable[[str], Name | None]) -> Name | None:
+        """The job of a process, living or just ended: its own, else that of its container, unit or session.
+
+        `of_group` names a group by its path.
+        """
+        mark = self._living().get(pid)
         if mark is None:
-            return None
-        if mark.claim is None and living and now - mark.group_at >= GROUP_PERIOD_SECONDS:
-            before, mark.group, mark.group_at = mark.group, self._group(pid, mark.group), now
-            if mark.group != before:
-                mark.group_claim = first_claim(Workload(mark.group)) if mark.group else None
-        return mark.claim or mark.group_claim
+            mark = self._ended.get(pid, (None, 0))[0]
+        elif mark.name is None:
+            self._look_at_group(pid, mark, now)
+        if mark is None or mark.name is not None:
+            return mark.name if mark else None
+        return of_group(mark.group) if mark.group else None
 
     def _living(self) -> dict[int, Mark]:
         if self._by_pid is None:
@@ -136,32 +148,44 @@ class MarkedProcesses:
         """The mark of a new program: its own word, else its job `before` it became this one, else its parent's."""
         if process.stat.kernel:
             return Mark(None)
-        claim = first_claim(Workload("/", self._environment(process)), self._resolvers)
-        return Mark(claim or (before.claim if before else None) or (parent.claim if parent else None))
+        group, contained = self._group(process.pid)
+        if contained:
+            return Mark(None, contained, group)
+        name = self._namer.of_process(self._environment(process))
+        name = name or (before.name if before else None) or (parent.name if parent else None)
+        return Mark(name, group=group)
 
     def _environment(self, process: Process) -> dict[str, str]:
         try:
-            text = _read(f"{self._procfs}/{process.pid}/environ", _LONGEST_ENVIRONMENT)
+            environment = read_environment(self._procfs, process.pid, self._variables)
         except PermissionError:
             self._unreadable.add(process.key)
             return {}
         except OSError:
             return {}
         self._unreadable.discard(process.key)
-        return parse_environ(text) if any(name in text for name in self._variables) else {}
+        return environment
 
-    def _group(self, pid: int, known: str | None) -> str | None:
-        """The group that it is in now; the one that is `known` if it has just ended, or may not be read."""
+    def _look_at_group(self, pid: int, mark: Mark, now: float) -> None:
+        """A process may be moved to another group while it runs."""
+        if now - mark.group_at >= GROUP_PERIOD_SECONDS:
+            group, _ = self._group(pid)
+            mark.group, mark.group_at = group or mark.group, now
+
+    def _group(self, pid: int) -> tuple[str | None, bool]:
+        """Where a workload's group ends that the process runs in, and whether that counts and names all in it."""
+        if self._controller is None:
+            return None, False
         try:
-            paths = parse_cgroup(_read(f"{self._procfs}/{pid}/cgroup", 65536))
+            path = parse_cgroup(read_file(f"{self._procfs}/{pid}/cgroup", 65536)).get(self._controller)
         except OSError:
-            return known
-        path = paths.get(self._controller)
-        return owner_path(path) if path else None
+            return None, False
+        place = place_of(path) if path else None
+        return (place.path, place.kind not in {"unit", "session"}) if place else (None, False)
 
     def _pss_ratio(self, pid: int, resident: float) -> float | None:
         try:
-            pss = parse_pss(_read(f"{self._procfs}/{pid}/smaps_rollup", 8192))
+            pss = parse_pss(read_file(f"{self._procfs}/{pid}/smaps_rollup", 8192))
         except (OSError, ValueError):
             return None
         return min(1.0, pss / resident) if resident > 0 else None
@@ -175,14 +199,5 @@ def _once(process: Process, mark: Mark, resident: Mapping[int, float]) -> float:
     return max(0.0, mine - resident.get(process.stat.parent, 0.0))
 
 
-def _read(path: str, most: int) -> bytes:
-    """Up to `most` bytes of a file of /proc."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        chunks = []
-        while most > 0 and (chunk := os.read(handle, min(most, 131072))):
-            chunks.append(chunk)
-            most -= len(chunk)
-        return b"".join(chunks)
-    finally:
-        os.close(handle)
+def _is_of_no_interest(process: Process, marks: Mapping[tuple[int, int], Mark]) -> bool:
+    return process.stat.kernel or marks[process.key].contained

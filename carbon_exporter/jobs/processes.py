@@ -21,6 +21,7 @@ from carbon_exporter.jobs.procfs import ProcessStat, parse_process_stat
 __all__ = ["Process", "ProcessTable", "fresh_ticks"]
 
 PidAndStart = tuple[int, int]
+CHECK_EVERY_SCANS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,9 @@ class ProcessTable:
         """`procfs` is where the host's processes are: `/proc`, or a mount of the host's in a container."""
         self._procfs = procfs
         self._last: dict[int, ProcessStat] | None = None
+        self._passed_over: dict[int, int] = {}
+        """Start by pid, of those that `pass_over` named."""
+        self._scans = 0
         self._texts: dict[int, bytes] = {}
         self._owed: dict[int, int] = {}
         """By pid: ticks reported of children that have ended, which the process's own time did not hold yet."""
@@ -55,9 +59,14 @@ class ProcessTable:
         """All processes now. A process that ends meanwhile is left out. Raises `OSError` if /proc cannot be read."""
         before, now = self._last, self._read_all()
         self._last = now
+        self._scans += 1
         if before is None:
             return [Process(pid, stat, True, 0) for pid, stat in now.items()]
-        gone = [(pid, stat) for pid, stat in before.items() if not _same(now.get(pid), stat)]
+        gone = [
+            (pid, stat)
+            for pid, stat in before.items()
+            if not _same(now.get(pid), stat) and self._passed_over.get(pid) != stat.started
+        ]
         reported = _reported_of_children(gone, before, now, self._owed) if gone else {}
         owed, self._owed = self._owed, {}
         processes = []
@@ -71,18 +80,41 @@ class ProcessTable:
                 self._owed[pid] = min(reported[pid], max(0, due - (stat.waited - old.waited)))
         return processes
 
+    def pass_over(self, keys: Iterable[PidAndStart]) -> None:
+        """Leave these out of all later scans: their groups count what they do, and reading them all takes long.
+
+        A pid may be given anew meanwhile, so that each is looked at again every twelfth scan.
+        """
+        self._passed_over.update(keys)
+
+    @property
+    def passed_over(self) -> Iterable[PidAndStart]:
+        """Those that are left out and still lived at the last scan, as far as that is known."""
+        return self._passed_over.items()
+
+    def _is_passed_over(self, pid: int) -> bool:
+        return pid in self._passed_over and (pid + self._scans) % CHECK_EVERY_SCANS != 0
+
     def _read_all(self) -> dict[int, ProcessStat]:
         """Every process's stat. Most processes sleep: a text that is the same as before is not taken apart again."""
         last, table, texts = self._last or {}, dict[int, ProcessStat](), dict[int, bytes]()
         root = os.open(self._procfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            pids = [int(name) for name in os.listdir(root) if name.isdigit()]
+            listed = [int(name) for name in os.listdir(root) if name.isdigit()]
+            if self._passed_over:
+                here = set(listed)
+                self._passed_over = {pid: start for pid, start in self._passed_over.items() if pid in here}
+            pids = [pid for pid in listed if not self._is_passed_over(pid)]
             for pid in sorted(pids, key=lambda pid: last[pid].started if pid in last else math.inf):
                 text = _read_stat(str(pid), root)
                 known = last.get(pid) if text == self._texts.get(pid) else None
                 stat = known or _parsed(text)
-                if stat is not None:
-                    table[pid], texts[pid] = stat, text
+                if stat is None:
+                    continue
+                if self._passed_over.get(pid) == stat.started:
+                    continue
+                self._passed_over.pop(pid, None)
+                table[pid], texts[pid] = stat, text
         finally:
             os.close(root)
         self._texts = texts

@@ -45,7 +45,7 @@ class Remainder:
             "other0", "other", "remainder", method=f"{source} less all devices: fans, power supplies, boards"
         )
         self.balance = 0.0
-        """Joules of the node that no device has used and nobody has paid for yet; negative ones wait for better times."""
+        """Joules of the node that no device has used and nobody has paid for yet; negative ones are carried forward."""
         self._parts: deque[tuple[JobSlice, ...]] = deque(maxlen=HISTORY_TICKS)
         self._nodes: deque[_Span] = deque(maxlen=HISTORY_TICKS)
         self._used: dict[Job, float] = {}

@@ -166,6 +166,13 @@ CATALOGUE: tuple[Metric, ...] = (
         samples.job_info,
     ),
     Metric(
+        "carbon_job_member_info",
+        "gauge",
+        ("job_name", "job_namespace", "job_pod", "job_container"),
+        "Which pods and containers the job consists of on this node now; never to be joined with group_left.",
+        samples.job_members,
+    ),
+    Metric(
         "carbon_job_slice_info",
         "gauge",
         ("job_name", "job_namespace", "device", "slice", "profile"),
@@ -253,7 +260,7 @@ CATALOGUE: tuple[Metric, ...] = (
         "carbon_jobs_folded_total",
         "counter",
         (),
-        "Jobs beyond the limit, counted together as _overflow_.",
+        "Jobs beyond the limit, counted together as _overflow_, each time that one was.",
         samples.jobs_folded,
     ),
     Metric(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from carbon_exporter import __version__
 from carbon_exporter.carbon.account import JobKey
 from carbon_exporter.jobs.base import RESERVED
+from carbon_exporter.jobs.naming import JobInfo
 from carbon_exporter.sensors.base import Vitals
 from carbon_exporter.snapshot import SensorHealth, Snapshot
 from carbon_exporter.units import kilowatt_hours
@@ -82,8 +83,15 @@ def job_grams(snapshot: Snapshot) -> Samples:
 
 
 def job_info(snapshot: Snapshot) -> Samples:
-    jobs = sorted({key.job for key in snapshot.job_totals} - RESERVED)
-    return (((job.name, job.namespace, "", "", "", ""), 1.0) for job in jobs)
+    for job in sorted({key.job for key in snapshot.job_totals} - RESERVED):
+        info = snapshot.jobs[job].info if job in snapshot.jobs else JobInfo()
+        yield (job.name, job.namespace, info.job_id, info.scheduler, info.queue, info.user), 1.0
+
+
+def job_members(snapshot: Snapshot) -> Samples:
+    for job, told in snapshot.jobs.items():
+        for pod, container in told.members:
+            yield (job.name, job.namespace, pod, container), 1.0
 
 
 def intensity(snapshot: Snapshot) -> Samples:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -248,18 +248,19 @@ class SmiBoard(Sensor):
         )
 
     def _occupancies(self) -> tuple[Occupancy, ...]:
-        """Who is on it; nothing if this process cannot see everybody, because some are not all."""
+        """Who is on it; not known if this process cannot see everybody, because some are not all."""
+        unseen = Occupancy(self.place.name, self._host.clock(), None, uuid=self._uuid, aliases=self.place.dies)
         if not _sees_everybody(self._host.procfs):
             self._refused["processes"] = SIGHT_NOTE
-            return ()
+            return (unseen,)
         if self._refused.get("processes") == SIGHT_NOTE:
             del self._refused["processes"]
         lists = self._of_all("processes", self._session.pids, (*self.place.dies, *self.place.partitions))
         if not lists:
-            return ()
+            return (unseen,)
         pids = dict.fromkeys(pid for pids in lists for pid in pids)
         occupants = tuple(Occupant(pid) for pid in pids)
-        return (Occupancy(self.place.name, self._host.clock(), occupants, uuid=self._uuid),)
+        return (replace(unseen, occupants=occupants),)
 
     def _of_all(self, what: str, ask: Callable[[str], Value | None], addresses: Sequence[str] = ()) -> list[Value]:
         """Of each address, by default each die; empty unless all of them tell."""

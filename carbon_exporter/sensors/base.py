@@ -174,15 +174,18 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Occupancy:
-    """Who is on a board, at one moment. A board of which there is none is one whose users nobody can see."""
+    """Who is on a board, at one moment."""
 
     device: str
     at: float
     """Seconds on the host's monotonic clock."""
-    occupants: tuple[Occupant, ...] = ()
+    occupants: tuple[Occupant, ...] | None = ()
+    """None where nobody can see them, which is not nobody."""
     partitions: tuple[Partition, ...] = ()
     """Empty for a board that is whole."""
     uuid: str = ""
+    aliases: tuple[str, ...] = ()
+    """Other names by which schedulers know the board: `nvidia0`; a partition's is `nvidia0/gi1`."""
 
 
 @dataclass(frozen=True, slots=True)

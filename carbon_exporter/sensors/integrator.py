@@ -9,8 +9,8 @@ taken to be from then. Over an unbroken time it is then wrong at both ends only:
 its mean at the worst moment is off by mean x window / 8, the area between the step and its smoothed picture.
 
 1.5 x the root of the sum of squares held the truth in at least 95 of 100 simulated runs of constant, square and bursty
-power, sampled at 20 Hz with jitter (benchmarks/sampling.py). Registers that are refreshed seldom can keep step with work
-that repeats itself as regularly: what they do not show, no sampling and no bound of it can know.
+power, sampled at 20 Hz with jitter (benchmarks/sampling.py). Registers that are refreshed seldom can keep step with
+work that repeats itself as regularly: what they do not show, no sampling and no bound of it can know.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from carbon_exporter.errors import SensorError, SensorPermission, SensorReadError, SensorUnavailable
-from carbon_exporter.sensors.base import Device, Host, Kind, Quality, Reading, Sample, Sensor, Vitals
+from carbon_exporter.sensors.base import Device, Host, Kind, Occupancy, Quality, Reading, Sample, Sensor, Vitals
 from carbon_exporter.sensors.drm import Card, count_of, find_cards, find_chip, is_asleep, text_of
 from carbon_exporter.sensors.powercap import read_count
 from carbon_exporter.units import MICROJOULES_PER_JOULE, Joules, Watts
@@ -138,6 +138,8 @@ class IntelBoard(Sensor):
         """Whether its last reading failed."""
         self._channel = _channel(card)
         self._name = host.names.name("gpu", card.address, index)
+        self._cards = tuple(sorted(path.name for path in card.path.glob("drm/card[0-9]*")))
+        """As device plugins know it."""
         self._device = self._describe()
 
     @property
@@ -172,7 +174,9 @@ class IntelBoard(Sensor):
             raise SensorReadError(f"{self._path} does not hold a whole number", device=self._name)
         self.failing = False
         energy = Joules(microjoules / MICROJOULES_PER_JOULE)
-        return Sample((Reading(self._device, at, Quality.MEASURED, energy=energy),), vitals=(self._vitals(),))
+        unseen = Occupancy(self._name, at, None, aliases=(self.card.address, *self._cards))
+        readings = (Reading(self._device, at, Quality.MEASURED, energy=energy),)
+        return Sample(readings, vitals=(self._vitals(),), occupancies=(unseen,))
 
     @property
     def _path(self) -> Path:

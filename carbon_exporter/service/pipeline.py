@@ -22,8 +22,11 @@ from carbon_exporter.jobs.attribute import split
 from carbon_exporter.jobs.base import IDLE, RESERVED, UNATTRIBUTED, Activity, Job, JobSlice, ResolverHealth
 from carbon_exporter.jobs.boards import Boards
 from carbon_exporter.jobs.book import JobBook
+from carbon_exporter.jobs.namer import Namer
 from carbon_exporter.jobs.observer import Observer
+from carbon_exporter.jobs.privacy import Privacy
 from carbon_exporter.jobs.remainder import Remainder
+from carbon_exporter.jobs.roll import JobRoll
 from carbon_exporter.sensors.base import Device, Host, Quality, Sample, Sensor
 from carbon_exporter.sensors.crew import Crew
 from carbon_exporter.sensors.lookout import Lookout
@@ -59,10 +62,12 @@ class Pipeline:
         sensors: Iterable[Sensor],
         findings: Sequence[Finding],
         lookout: Lookout | None = None,
+        namer: Namer | None = None,
+        privacy: Privacy | None = None,
     ) -> None:
         """Everything it works with; the state file is read here, and the sensors' workers start.
 
-        Without a `lookout` the sensors stay as they are.
+        Without a `lookout` the sensors stay as they are; without a `namer` only paths and environments name jobs.
         """
         self.settings = settings
         self.grid = grid
@@ -71,10 +76,14 @@ class Pipeline:
         self._keeper = keeper
         self._lookout = lookout
         self._findings = tuple(findings)
-        self._observer = Observer(host, reservations=settings.idle == "reserved")
+        self._privacy = privacy or Privacy()
+        self._observer = Observer(host, reservations=settings.idle == "reserved", namer=namer)
         self._ledger = Ledger()
         self._account = Account()
-        self._book = JobBook(most=settings.jobs_max, linger=settings.jobs_linger, retain=settings.jobs_retain)
+        self._book = JobBook(
+            most=settings.jobs_max, linger=settings.jobs_linger, retain=settings.jobs_retain, privacy=self._privacy
+        )
+        self._roll = JobRoll(self._privacy)
         self._boards = Boards()
         self._nodes = NodeMeters()
         self._remainder = Remainder(settings.remainder) if settings.remainder else None
@@ -116,6 +125,7 @@ class Pipeline:
         posted = self._account.turn(entries)
         self._add_to_today(posted)
         self._account.keep(self._book.remembered())
+        self._roll.call(self._observer.names, self._book.published())
         self._samples += 1
         self._keeper.save(
             encode(self._rooms(), self._today, self._boot_id, now=self._host.clock(), wall=self._host.wall())
@@ -176,7 +186,7 @@ class Pipeline:
             activity = self._observer.observe()
         except JobResolutionError as error:
             procfs = replace(procfs, success=False, reason=error.reason, remedy=error.remedy)
-        self._boards.look(sample.occupancies, self._observer.job_of)
+        self._boards.look(sample.occupancies, self._observer.job_of, self._observer.allocations())
         self._resolvers = (procfs, *self._observer.health())
         for health in self._resolvers:
             self._note_trouble(health)
@@ -247,7 +257,8 @@ class Pipeline:
             device_totals=dict(self._account.devices),
             job_totals={key: total for key, total in self._account.jobs.items() if key.job in shown},
             job_power=job_power(self._account.pending, parts),
-            running={job: self._observer.rules.get(job, "") for job in self._running(activity)},
+            jobs={job: told for job, told in self._roll.told.items() if job in shown},
+            running={job: self._roll.why(job) for job in self._running(activity)},
             jobs_folded=self._book.folded_total,
             sensors=tuple(sensor_health(self.crew.members, self._findings)),
             resolvers=self._resolvers,

@@ -96,7 +96,7 @@ def test_processes_that_cannot_be_listed_are_not_nobody(fake: FakeNvml, code: in
     fleet = fleet_on(fake)
     for _ in range(3):
         told = tick(fleet)
-        assert told.occupancies == {}
+        assert told.occupancies["gpu0"].occupants is None
         assert set(told.readings) == {"gpu0"}
     (note,) = fleet.members[0].notes
     assert "no list of its processes" in note

@@ -99,6 +99,7 @@ class Board(Sensor):
         self._integrator = PowerIntegrator(_LONGEST_STEP_SECONDS)
         self._divergence = Divergence()
         self._known: Device | None = None
+        self._aliases: tuple[str, ...] = ()
         self._handle: Handle | None = None
         self._generation = -1
         self._trouble = _Trouble()
@@ -239,6 +240,8 @@ class Board(Sensor):
         self.index = self._nvml.index(board)
         self.doubted = False
         self._meter.learn_limits(board)
+        minor = self._refusals.ask("minor number", lambda: self._nvml.minor(board), quiet=True)
+        self._aliases = () if minor is None else (f"nvidia{minor}",)
         divided = bool(self._refusals.ask("MIG mode", lambda: self._nvml.is_divided(board), quiet=True))
         if self._divided is not None and divided != self._divided:
             self._refusals.forget()
@@ -279,20 +282,20 @@ class Board(Sensor):
         )
 
     def _occupancies(self, board: Handle, *, slow: bool) -> tuple[Occupancy, ...]:
-        """Who is on it; nothing where that cannot be told, which is not nobody."""
+        """Who is on it."""
         at = self._host.clock()
         entries = self._processes.entries(board)
         if entries is None:
-            return ()
+            return (Occupancy(self._label, at, None, uuid=self.uuid, aliases=self._aliases),)
         if not self._divided:
             occupants = occupants_of_whole(entries, self._processes.utilization(board))
-            return (Occupancy(self._label, at, occupants, uuid=self.uuid),)
+            return (Occupancy(self._label, at, occupants, uuid=self.uuid, aliases=self._aliases),)
         at_once = self._division.outdated(entry.instance for entry in entries if entry.placed)
         if not self._refusals.ask(LAYOUT, lambda: self._read_layout(board, at_once=at_once, begin=slow)):
             return ()
         self._division.look(board, self._calls_left)
         parts = self._division.partitions
-        return (Occupancy(self._label, at, occupants_of_parts(entries), parts, uuid=self.uuid),)
+        return (Occupancy(self._label, at, occupants_of_parts(entries), parts, self.uuid, self._aliases),)
 
     @property
     def _calls_left(self) -> int:

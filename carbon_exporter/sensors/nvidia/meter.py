@@ -108,7 +108,7 @@ class Meter:
 
     @property
     def window(self) -> float:
-        """Seconds of which the power is the mean: 1 where the function gives that, as it does where field 185 is known."""
+        """Seconds of which the power is the mean: 1 where the function gives that, as where field 185 is known."""
         plan = self._plan
         return 1.0 if plan is not None and plan.power is None and plan.power_call and plan.average else 0.0
 

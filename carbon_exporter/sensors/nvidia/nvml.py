@@ -165,6 +165,10 @@ class Nvml:
         """Where the driver lists the board now."""
         return self._number("nvmlDeviceGetIndex", board)
 
+    def minor(self, board: Handle) -> int:
+        """The number of its device file: `/dev/nvidia0`."""
+        return self._number("nvmlDeviceGetMinorNumber", board)
+
     def uuid(self, board: Handle) -> str:
         """`GPU-…` of a board, `MIG-…` of a partition."""
         return self._text("nvmlDeviceGetUUID", board)

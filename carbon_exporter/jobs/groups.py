@@ -1,0 +1,161 @@
+"""Groups: what each container, pod, Slurm job, unit and session used since the last look, and whose it is.
+
+A group's counter holds its subgroups' use: what is theirs is subtracted, so that a pod's own is what its counter has
+beyond its containers', such as a container that came and went between two looks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from carbon_exporter.jobs.cgroups import CgroupTree
+from carbon_exporter.jobs.namer import Known, Namer
+from carbon_exporter.jobs.naming import Name
+from carbon_exporter.jobs.places import Place, owner, place_of
+from carbon_exporter.jobs.process_files import read_environment
+
+__all__ = ["Group", "Groups", "Use"]
+
+MEMORY_PERIOD_SECONDS = 15.0
+"""memory.stat makes the kernel add up its per-CPU counts, so it is read less often than the CPU counters."""
+PENDING_SECONDS = 15.0
+"""So long a new pod waits for the API server's word before it goes by what its path tells."""
+ENVIRONMENT_PERIOD_SECONDS = 15.0
+PROCESSES_ASKED = 8
+"""The first process of a container tells; of a Slurm job the first are Slurm's own."""
+
+
+@dataclass(slots=True)
+class Use:
+    """CPU seconds since the last look, bytes now, CPUs kept for it; while it is being added up."""
+
+    cpu_seconds: float = 0.0
+    memory_bytes: float = 0.0
+    cpus_reserved: float = 0.0
+
+    def add(self, more: Use) -> None:
+        """One more part."""
+        self.cpu_seconds += more.cpu_seconds
+        self.memory_bytes += more.memory_bytes
+        self.cpus_reserved += more.cpus_reserved
+
+
+@dataclass(slots=True)
+class Group:
+    """What is known of one control group."""
+
+    place: Place
+    born: float
+    cpu_seconds: float
+    above: str | None
+    """The path of the workload that it lies in."""
+    name: Name | None = None
+    known: Known | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    ask_again: float = -math.inf
+    """When a process within is asked for its environment again."""
+    debt: float = 0.0
+    """CPU seconds subtracted for marked processes beyond what the group had counted: paid back at the next tick."""
+    memory: float = 0.0
+    memory_at: float = -math.inf
+    cpus_reserved: float = 0.0
+
+    def charge(self, alone: Use, marked: Use | None) -> Use:
+        """What it pays itself: its own use without that of marked processes in it."""
+        rest = alone.cpu_seconds - (marked.cpu_seconds if marked else 0.0) + self.debt
+        self.debt = min(0.0, rest)
+        memory = alone.memory_bytes - (marked.memory_bytes if marked else 0.0)
+        return Use(max(0.0, rest), max(0.0, memory), max(0.0, alone.cpus_reserved))
+
+
+class Groups:
+    """All groups of one machine that are workloads. Not for use from several threads."""
+
+    def __init__(self, tree: CgroupTree, procfs: Path, namer: Namer) -> None:
+        """Nothing is read before `look`."""
+        self._tree = tree
+        self._procfs = str(procfs)
+        self._namer = namer
+        self._groups: dict[str, Group] = {}
+
+    def look(self, now: float, possible: float, *, reservations: bool) -> list[tuple[str, Group, Use]]:
+        """Each group with what it used alone since the last look.
+
+        Args:
+            now: monotonic seconds.
+            possible: CPU seconds that all CPUs together could have given since the last look, 0 at the first: a new
+                group that has more is older than that look, and counts from now.
+            reservations: whether CPUs that are kept for a group are of interest.
+        """
+        usage = self._tree.cpu_seconds()
+        groups = {path: self._group(path, seconds, possible, now) for path, seconds in usage.items()}
+        alone: dict[str, Use] = {}
+        for path, group in groups.items():
+            self._refresh(path, group, now, reservations=reservations)
+            delta = max(0.0, usage[path] - group.cpu_seconds)
+            group.cpu_seconds = usage[path]
+            alone[path] = Use(delta, group.memory, group.cpus_reserved)
+        whole = {path: (use.cpu_seconds, use.memory_bytes, use.cpus_reserved) for path, use in alone.items()}
+        for path, group in groups.items():
+            above = alone.get(group.above) if group.above else None
+            if above is not None:
+                cpu, memory, reserved = whole[path]
+                above.add(Use(-cpu, -memory, -reserved))
+        self._groups = groups
+        return [(path, group, alone[path]) for path, group in groups.items()]
+
+    def name_of(self, path: str) -> Name | None:
+        """Whose a known group is."""
+        group = self._groups.get(path)
+        return group.name if group else None
+
+    def _group(self, path: str, seconds: float, possible: float, now: float) -> Group:
+        """The known group, or a new one, which may have taken the place of one that has gone."""
+        known = self._groups.get(path)
+        if known is not None and seconds >= known.cpu_seconds:
+            return known
+        place = place_of(path) or Place("unit", path)
+        return Group(place, now, 0.0 if seconds <= possible else seconds, owner(path.rpartition("/")[0]))
+
+    def _refresh(self, path: str, group: Group, now: float, *, reservations: bool) -> None:
+        known = self._namer.known_of(group.place)
+        asked = self._ask(path, group, now)
+        if asked or group.known is None or not _same(known, group.known) or self._may_give_up(group, known, now):
+            group.known = known
+            waits = self._namer.awaits(group.place, known) and now - group.born < PENDING_SECONDS
+            group.name = None if waits else self._namer.of_group(group.place, known, group.environment)
+        if now - group.memory_at >= MEMORY_PERIOD_SECONDS:
+            group.memory, group.memory_at = self._tree.memory_bytes(path), now
+            group.cpus_reserved = self._reserved(path, group) if reservations else 0.0
+
+    def _ask(self, path: str, group: Group, now: float) -> bool:
+        """Read a process's environment if the name may depend on it; True if that has told something new."""
+        if group.environment or now < group.ask_again or not self._namer.wants_environment(group.place):
+            return False
+        group.ask_again = now + ENVIRONMENT_PERIOD_SECONDS
+        for pid in self._tree.processes(path, PROCESSES_ASKED):
+            try:
+                group.environment = read_environment(self._procfs, pid, self._namer.wanted_of(group.place))
+            except OSError:
+                continue
+            if group.environment:
+                return True
+            if group.place.kind == "container":
+                group.ask_again = math.inf
+                return False
+        return False
+
+    def _may_give_up(self, group: Group, known: Known, now: float) -> bool:
+        """Whether a pod has waited long enough for its metadata."""
+        return group.name is None and self._namer.awaits(group.place, known) and now - group.born >= PENDING_SECONDS
+
+    def _reserved(self, path: str, group: Group) -> float:
+        """CPUs kept for a group: by its cpuset, or by what its pod has requested."""
+        requested = group.known.pod.cpus_requested if group.known and group.known.pod else 0.0
+        return max(self._tree.cpus_reserved(path), requested if group.place.kind == "pod" else 0.0)
+
+
+def _same(one: Known, other: Known) -> bool:
+    return one.pod is other.pod and one.container is other.container
