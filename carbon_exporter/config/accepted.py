@@ -16,14 +16,18 @@ __all__ = [
     "file",
     "listen",
     "name",
+    "node",
     "number",
+    "optional_absolute",
     "region",
     "source",
     "storage",
     "switch",
+    "words",
 ]
 
 _T = TypeVar("_T")
+_LONGEST_TEXT = 16384
 _UNIT_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+")
 _CONTROLLER = re.compile(
@@ -102,6 +106,25 @@ def listen(text: str) -> str:
 def name(text: str) -> str:
     """Kept as text: who there is stands in the registry of a room above this one."""
     if not re.fullmatch(r"[a-z0-9_-]{1,32}", text):
+        raise ValueError(text)
+    return text
+
+
+def optional_absolute(text: str) -> Path | None:
+    """An absolute path, or nothing for none."""
+    return absolute(text) if text else None
+
+
+def words(text: str) -> str:
+    """Words separated by commas. Kept as text: what they may be is known in a room above this one."""
+    if len(text) > _LONGEST_TEXT or not text.isprintable():
+        raise ValueError(text)
+    return text
+
+
+def node(text: str) -> str:
+    """The name of a node of Kubernetes, or nothing."""
+    if text and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", text):
         raise ValueError(text)
     return text
 

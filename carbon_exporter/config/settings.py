@@ -129,6 +129,78 @@ class Settings:
         "Series published at most: jobs are folded before a scrape's sample limit bites.",
         reloadable=True,
     )
+    naming: str = setting(
+        "jobs.naming",
+        "annotation,slurm,environment,labels,owner,pod,container,unit",
+        accepted.words,
+        "rules separated by commas: annotation, slurm, slurm-id, environment, otel, labels, owner, pod, container, "
+        "unit",
+        "How a job gets its name: the first rule that knows one. A rule that is left out is off.",
+    )
+    include: str = setting(
+        "jobs.include",
+        "",
+        accepted.words,
+        "patterns separated by commas, such as train-*, team-a/*",
+        "Only these jobs are published by name; all if empty. The others are counted in _overflow_.",
+    )
+    exclude: str = setting(
+        "jobs.exclude",
+        "",
+        accepted.words,
+        "patterns separated by commas, such as train-*, team-a/*",
+        "These jobs are not published by name; they are counted in _overflow_.",
+    )
+    user_key_file: Path | None = setting(
+        "jobs.user-key-file",
+        "",
+        accepted.file,
+        "a file with a secret of at least 16 characters, the same on all nodes",
+        "With it users are shown as keyed hashes instead of names.",
+    )
+    pods: Literal["auto", "off"] = setting(
+        "kubernetes.pods",
+        "auto",
+        accepted.choice("auto", "off"),
+        "auto or off",
+        "Whether to follow this node's pods at the API server, for their labels, annotations and owners. auto: in a "
+        "cluster.",
+    )
+    node_name: str = setting(
+        "kubernetes.node-name",
+        "",
+        accepted.node,
+        "the node's name in the cluster",
+        "Whose pods to follow. Without it NODE_NAME counts, which a pod is given from spec.nodeName.",
+    )
+    pod_resources: Path | None = setting(
+        "kubernetes.pod-resources-socket",
+        "/var/lib/kubelet/pod-resources/kubelet.sock",
+        accepted.optional_absolute,
+        "an absolute path, or nothing",
+        "The kubelet's socket that tells which pod was given which board.",
+    )
+    board_resources: str = setting(
+        "kubernetes.board-resources",
+        "",
+        accepted.words,
+        "patterns separated by commas, such as example.com/gpu*",
+        "Further resources, or drivers of claims, that are boards.",
+    )
+    engine_sockets: str = setting(
+        "containers.sockets",
+        "auto",
+        accepted.words,
+        "absolute paths separated by commas, auto, or nothing",
+        "Sockets of Docker and Podman that are asked for names of containers. auto: where they are by default.",
+    )
+    mapping_directory: Path | None = setting(
+        "slurm.mapping-directory",
+        "",
+        accepted.optional_absolute,
+        "an absolute path, or nothing",
+        "Where a prolog writes which job holds which board, as for dcgm-exporter's --hpc-job-mapping-dir.",
+    )
     redfish_url: str = setting(
         "redfish.url",
         "",

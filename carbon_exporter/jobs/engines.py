@@ -11,7 +11,6 @@ are looked up at all. So an engine that its socket starts (Podman with systemd) 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import io
 import logging
 import random
@@ -266,6 +265,8 @@ class Engines:
 
 def parse_answer(content: bytes) -> tuple[Container, ...]:
     """The containers in all that an engine sent, head and body. Raises `EngineTrouble`."""
+    import http.client  # noqa: PLC0415 - it brings TLS and mail along, for machines that have engines
+
     try:
         response = http.client.HTTPResponse(_Answer(content))  # type: ignore[arg-type]  # it asks for makefile only
         response.begin()

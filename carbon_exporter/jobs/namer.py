@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from carbon_exporter.jobs.base import Allocation, Job, ResolverHealth
-from carbon_exporter.jobs.engines import Engines
-from carbon_exporter.jobs.hpc_mapping import HpcMapping
-from carbon_exporter.jobs.kubelet import PodResources
 from carbon_exporter.jobs.naming import DEFAULT_ORDER, VARIABLES, Facts, Name, name_of
 from carbon_exporter.jobs.places import Place
-from carbon_exporter.jobs.pod_watch import PodWatch
 from carbon_exporter.jobs.slurm import slurm_job, slurm_number
 from carbon_exporter.jobs.workload import Container, DeviceGrant, Directory, Pod, PodContainer, SlurmJob
+
+if TYPE_CHECKING:  # none of them is loaded where it is not used
+    from carbon_exporter.jobs.engines import Engines
+    from carbon_exporter.jobs.hpc_mapping import HpcMapping
+    from carbon_exporter.jobs.kubelet import PodResources
+    from carbon_exporter.jobs.pod_watch import PodWatch
 
 __all__ = ["Directories", "Known", "Namer"]
 

@@ -19,15 +19,16 @@ from carbon_exporter.carbon.grid import Grid, locate_grid
 from carbon_exporter.carbon.registry import PROVIDERS
 from carbon_exporter.config import RELOADABLE, Settings, settings_table
 from carbon_exporter.errors import CarbonExporterError, ConfigError
+from carbon_exporter.jobs.namer import Namer
 from carbon_exporter.publish.http import Address, Server
 from carbon_exporter.publish.prometheus import Renderer
 from carbon_exporter.publish.web import Published, Web
 from carbon_exporter.sensors.base import Host, Sensor
 from carbon_exporter.sensors.lookout import Lookout
-from carbon_exporter.sensors.redfish import bmc_of
 from carbon_exporter.sensors.registry import Finding, discover
 from carbon_exporter.sensors.replay import Replay
 from carbon_exporter.service.keeper import open_keeper
+from carbon_exporter.service.outside import directories_of, order_of, privacy_of
 from carbon_exporter.service.pipeline import Pipeline
 from carbon_exporter.snapshot import Snapshot
 
@@ -49,6 +50,8 @@ class Service:
         self._environ = dict(environ)
         self.host = host or host_of(settings)
         self.grid = _grid(settings, self._environ)
+        self._order, self._privacy = order_of(settings), privacy_of(settings)
+        self._directories = directories_of(settings, self._environ)
         self._sensors, self.findings = find_sensors(settings, self.host)
         self._renderer = Renderer(settings.job_label)
         self._published: Published | None = None
@@ -77,6 +80,8 @@ class Service:
     def start(self) -> None:
         """Bind the address, restore the totals, take the first sample. Raises `ListenError`."""
         self._server.start()
+        for directory in self._directories:
+            directory.start()
         self._pipeline = Pipeline(
             self.settings,
             host=self.host,
@@ -85,6 +90,8 @@ class Service:
             sensors=self._sensors,
             findings=self.findings,
             lookout=None if self.settings.replay else Lookout(self.host),
+            namer=Namer(self._order, self._directories),
+            privacy=self._privacy,
         )
         _warn(self.grid)
         for finding in self.findings:
@@ -127,6 +134,8 @@ class Service:
         self._server.stop()
         self._waker.close()
         self._wakened.close()
+        for directory in self._directories:
+            directory.close()
         if self._pipeline is not None:
             self._pipeline.close()
         self._keeper.close()
@@ -179,6 +188,10 @@ class Service:
 
 def host_of(settings: Settings) -> Host:
     """The machine as the settings describe it."""
+    if not settings.redfish_url:
+        return Host(settings.procfs, settings.sysfs, devfs=settings.devfs)
+    from carbon_exporter.sensors.redfish import bmc_of  # noqa: PLC0415 - only who has a controller loads TLS for it
+
     return Host(settings.procfs, settings.sysfs, devfs=settings.devfs, bmc=bmc_of(settings))
 
 
