@@ -18,6 +18,9 @@ from carbon_exporter.sensors.worker import SensorWorker
 __all__ = ["Crew", "CrewMember"]
 
 CLOSING_SECONDS = 1.0
+HEAD_START_SECONDS = 0.003
+"""Before the next sensor is asked. Most answer in less: one after the other they cost a third of the CPU time that
+they take together, when each waits for the interpreter; those that need longer still read side by side."""
 
 _log = logging.getLogger(__name__)
 
@@ -129,9 +132,9 @@ class Crew:
         for member in self.members:
             member.muster()
         workers = [worker for member in self.members for worker in member.workers]
-        for worker in workers:
-            worker.ask()
         until = time.perf_counter() + deadline
+        for worker in workers:
+            worker.ask(HEAD_START_SECONDS)
         samples = [worker.answer(max(0.0, until - time.perf_counter())) for worker in workers]
         self.devices = self._devices()
         owners = {device.name: device.sensor for device in self.devices}

@@ -44,14 +44,15 @@ class SensorWorker:
         self._sample: Sample | SensorError | None = None
         self._start()
 
-    def ask(self) -> None:
-        """Start a reading, unless the last one is still under way."""
+    def ask(self, head_start: float = 0.0) -> None:
+        """Start a reading, unless the last one is still under way, and wait `head_start` seconds for it at most."""
         if os.getpid() != self._pid:
             self._start()  # forked: threads and what they held stayed with the parent
         if not self._asked:
             self._asked = True
             self._done.clear()
             self._wanted.set()
+            self._done.wait(head_start)
 
     def answer(self, patience: float) -> Sample:
         """What was read, if it comes within `patience` seconds; a late answer is given at the next call.
