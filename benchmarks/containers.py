@@ -1,7 +1,8 @@
 """What does a tick cost on a node full of pods? The whole pipeline in this process, over real control groups.
 
-Two containers a pod, some sleeping processes in each, and others outside, a few of them marked. One process of each
-container keeps waking up, so that all counters move; what is known of the pods is as the API server tells it.
+Each pod has a sandbox of one process and a container of ten, and outside a process that watches over it; a few others
+are marked. One process of each container keeps waking up, so that all counters move. What is known of the pods is as
+the API server tells it.
 """
 
 from __future__ import annotations
@@ -37,19 +38,19 @@ from carbon_exporter.service.pipeline import Pipeline
 __all__ = ["figures"]
 
 LIMIT_MS = 50.0
-_PODS, _CONTAINERS_BY_POD, _PROCESSES_BY_CONTAINER = 250, 2, 5
-_OUTSIDE, _MARKED = 490, 10
+_PODS, _MARKED = 250, 10
+_PROCESSES = {"sandbox": 1, "main": 10}
+"""Of a pod, by container."""
 _TICKS, _WARM_TICKS = 12, 3
 """A minute of the default interval, in which what is done every 15 s is done as often as it should."""
 _PAUSE_SECONDS = 0.2
 _MEMORY = Path("/sys/fs/cgroup/memory")
 """The tree of version 1 that counts memory, where it is apart."""
 _IN_CONTAINER = (
-    'for group; do echo $$ > "$group"; done; '
-    + "sleep 3600 & " * (_PROCESSES_BY_CONTAINER - 1)
-    + "exec {silence}<> <(:); until read -t 1 -u $silence; do :; done"
+    'for group in "${@:2}"; do echo $$ > "$group"; done; for ((i = 1; i < $1; i++)); do sleep 3600 & done; '
+    "exec {silence}<> <(:); until read -t 1 -u $silence; do :; done"
 )
-"""Into its groups; then it wakes up once a second, with no process more."""
+"""$1 processes, in these groups, of which one wakes up every second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class _Crowd:
         """For a figure's note."""
         containers = sum(len(pod.containers) for pod in self.pods)
         memory = "" if self.memory else ", their memory not counted"
-        return f"{len(self.pods)} pods, {containers} containers{memory}, {self.processes} processes"
+        return f"{containers} containers in {len(self.pods)} pods{memory}, {self.processes} processes"
 
 
 class _Known(PodWatch):
@@ -153,17 +154,18 @@ def _crowd() -> Iterator[_Crowd]:
                 for tree in trees:
                     tree.make(path)
                 files = (str(tree.top / path / "cgroup.procs") for tree in trees)
-                _start(stack, environ, "bash", "-c", _IN_CONTAINER, "bash", *files)
-        for number in range(_OUTSIDE + _MARKED):
-            mark = {"CARBON_JOB": f"marked-{number % 3}"} if number < _MARKED else {}
-            _start(stack, environ | mark, "sleep", "3600")
+                count = str(_PROCESSES[container.name])
+                _start(stack, environ, "bash", "-c", _IN_CONTAINER, "bash", count, *files)
+            _start(stack, environ, "sleep", "3600")
+        for number in range(_MARKED):
+            _start(stack, environ | {"CARBON_JOB": f"marked-{number % 3}"}, "sleep", "3600")
         yield _Crowd(pods, _count_processes(pods), len(trees) > 1)
 
 
 def _pod(number: int) -> Pod:
     """Of a Deployment of its own."""
     name = f"work-{number:03}"
-    containers = tuple(PodContainer(f"c{one}", container_id(name, f"c{one}")) for one in range(_CONTAINERS_BY_POD))
+    containers = tuple(PodContainer(one, container_id(name, one)) for one in _PROCESSES)
     owner = Owner("StatefulSet", name, controller=True)
     return Pod("team", f"{name}-0", uid_of(name), labels={"app": name}, owners=(owner,), containers=containers)
 
@@ -181,7 +183,7 @@ def _start(stack: contextlib.ExitStack, environ: dict[str, str], *command: str) 
 
 def _count_processes(pods: tuple[Pod, ...]) -> int:
     """Once all of the containers' are there."""
-    wanted = _PROCESSES_BY_CONTAINER * sum(len(pod.containers) for pod in pods) + _OUTSIDE + _MARKED
+    wanted = len(pods) * (1 + sum(_PROCESSES.values())) + _MARKED
     until = time.monotonic() + 60
     while (count := sum(bool((entry / "exe").is_symlink()) for entry in Path("/proc").glob("[0-9]*"))) < wanted:
         assert time.monotonic() < until, f"{count} of {wanted} processes have started"

@@ -69,6 +69,8 @@ class Look:
     at: float
     """Monotonic seconds."""
     parts: tuple[Part, ...]
+    listed: bool = True
+    """Whether its users could be listed; if not, only those are known to whom a scheduler has given it."""
 
     @property
     def layout(self) -> tuple[tuple[str, float], ...]:
@@ -83,11 +85,16 @@ class Look:
         return next(iter(jobs)) if len(jobs) == 1 and not jobs & RESERVED else None
 
 
-def look_at(occupancy: Occupancy, job_of: Callable[[int], Job], allocations: Sequence[Allocation] = ()) -> Look:
+def look_at(
+    occupancy: Occupancy,
+    job_of: Callable[[int], Job],
+    allocations: Sequence[Allocation] = (),
+    vague: Collection[Job] = (),
+) -> Look:
     """Who holds a board: the jobs of its processes, and those that a scheduler has given it to.
 
     Where a scheduler has given a board, a process whose job is not known is one of those who were given it: where the
-    host's processes cannot be seen, that is all of them.
+    host's processes cannot be seen, that is all of them. So is one of a `vague` job: its pod is known by uid only.
 
     A job that was given all of a board with partitions, or whose processes name none of them, holds those that nobody
     else does; units in no partition are held by those who were given the whole board.
@@ -106,11 +113,10 @@ def look_at(occupancy: Occupancy, job_of: Callable[[int], Job], allocations: Seq
     elsewhere.update(owners)
     for occupant in occupancy.occupants or ():
         job, on = job_of(occupant.pid), occupant.partition if occupant.partition in used else ""
-        if job != UNATTRIBUTED or not (owners or on in given):
+        if not (job == UNATTRIBUTED or job in vague) or not (owners or on in given):
             _add(used[on], job, occupant.utilization)
-    if not occupancy.partitions:
-        return Look(occupancy.device, occupancy.at, (_part(1.0, elsewhere),))
-    return Look(occupancy.device, occupancy.at, _parts(occupancy.partitions, used, owners))
+    parts = _parts(occupancy.partitions, used, owners) if occupancy.partitions else (_part(1.0, elsewhere),)
+    return Look(occupancy.device, occupancy.at, parts, occupancy.occupants is not None)
 
 
 def hold(before: Look, now: Look) -> Holding:
@@ -158,22 +164,25 @@ class Boards:
         self._folded: frozenset[Job] = frozenset()
 
     def look(
-        self, occupancies: Iterable[Occupancy], job_of: Callable[[int], Job], allocations: Sequence[Allocation] = ()
+        self,
+        occupancies: Iterable[Occupancy],
+        job_of: Callable[[int], Job],
+        allocations: Sequence[Allocation] = (),
+        vague: Collection[Job] = (),
     ) -> None:
         """Note who is on the boards now, once a tick.
 
         Args:
-            occupancies: the boards whose users could be listed.
+            occupancies: the boards, with their users where they could be listed.
             job_of: the job of a process.
             allocations: what a scheduler has given to whom; they hold with or without a process.
+            vague: jobs that are called by a pod's uid, because nothing else is known of it.
         """
         for board in self._boards.values():
             board.missed += 1
         for occupancy in occupancies:
             if math.isfinite(occupancy.at):
-                look = look_at(occupancy, job_of, allocations)
-                if occupancy.occupants is not None or any(part.holders for part in look.parts):
-                    self._note(look)
+                self._note_if_known(look_at(occupancy, job_of, allocations, vague))
         self._boards = {name: board for name, board in self._boards.items() if board.missed < HISTORY_TICKS}
 
     def fold(self, folded: Collection[Job]) -> None:
@@ -223,6 +232,14 @@ class Boards:
 
     def _fresh(self) -> list[_Board]:
         return [board for board in self._boards.values() if board.missed < _FRESH_TICKS]
+
+    def _note_if_known(self, now: Look) -> None:
+        """Of a board whose users cannot be listed, note who was given it; and when that has ended, that it has."""
+        board = self._boards.get(now.device)
+        if now.listed or any(part.holders for part in now.parts):
+            self._note(now)
+        elif board is not None and not board.last.listed:
+            self._note(replace(now, parts=(_part(1.0, {UNATTRIBUTED: None}),)))
 
     def _note(self, now: Look) -> None:
         board = self._boards.get(now.device)

@@ -91,7 +91,8 @@ class JobBook:
     def restore(self, seen: Mapping[Job, float], folded_total: int, now: float) -> None:
         """Go on from an earlier life: `seen` in monotonic seconds of this one (they may be negative)."""
         self.folded_total = folded_total
-        self._entries = {job: _Entry(at, published=True) for job, at in seen.items() if job not in RESERVED}
+        known = {job: at for job, at in seen.items() if job not in RESERVED}
+        self._entries = {job: _Entry(at, published=self.privacy.shows(job)) for job, at in known.items()}
         self._retire(now)
 
     def _retire(self, now: float) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from carbon_exporter.jobs.cgroups import CgroupTree
-from carbon_exporter.jobs.namer import Known, Namer
+from carbon_exporter.jobs.namer import PENDING_SECONDS, Known, Namer
 from carbon_exporter.jobs.naming import Name
 from carbon_exporter.jobs.places import Place, owner, place_of
 from carbon_exporter.jobs.process_files import read_environment
@@ -20,9 +20,9 @@ __all__ = ["Group", "Groups", "Use"]
 
 MEMORY_PERIOD_SECONDS = 15.0
 """memory.stat makes the kernel add up its per-CPU counts, so it is read less often than the CPU counters."""
-PENDING_SECONDS = 15.0
-"""So long a new pod waits for the API server's word before it goes by what its path tells."""
 ENVIRONMENT_PERIOD_SECONDS = 15.0
+GONE_LOOKS = 2
+"""So many looks a group is remembered after its end: who was on a board is often told later than that it is gone."""
 PROCESSES_ASKED = 8
 """The first process of a container tells; of a Slurm job the first are Slurm's own."""
 
@@ -79,6 +79,8 @@ class Groups:
         self._procfs = str(procfs)
         self._namer = namer
         self._groups: dict[str, Group] = {}
+        self._gone: dict[str, tuple[Group, int]] = {}
+        """Groups that have gone, and how many looks ago."""
 
     def look(self, now: float, possible: float, *, reservations: bool) -> list[tuple[str, Group, Use]]:
         """Each group with what it used alone since the last look.
@@ -93,7 +95,8 @@ class Groups:
         groups = {path: self._group(path, seconds, possible, now) for path, seconds in usage.items()}
         alone: dict[str, Use] = {}
         for path, group in groups.items():
-            self._refresh(path, group, now, reservations=reservations)
+            inside = groups.get(group.above) if group.above else None
+            self._refresh(path, group, inside, now, reservations=reservations)
             delta = max(0.0, usage[path] - group.cpu_seconds)
             group.cpu_seconds = usage[path]
             alone[path] = Use(delta, group.memory, group.cpus_reserved)
@@ -103,12 +106,14 @@ class Groups:
             if above is not None:
                 cpu, memory, reserved = whole[path]
                 above.add(Use(-cpu, -memory, -reserved))
-        self._groups = groups
+        gone = {path: (group, looks + 1) for path, (group, looks) in self._gone.items() if looks < GONE_LOOKS}
+        gone.update((path, (self._groups[path], 1)) for path in self._groups.keys() - groups.keys())
+        self._groups, self._gone = groups, gone
         return [(path, group, alone[path]) for path, group in groups.items()]
 
     def name_of(self, path: str) -> Name | None:
-        """Whose a known group is."""
-        group = self._groups.get(path)
+        """Whose a group is, or was until it went, at most two looks ago; None if that is not known."""
+        group = self._groups.get(path) or self._gone.get(path, (None, 0))[0]
         return group.name if group else None
 
     def _group(self, path: str, seconds: float, possible: float, now: float) -> Group:
@@ -119,10 +124,10 @@ class Groups:
         place = place_of(path) or Place("unit", path)
         return Group(place, now, 0.0 if seconds <= possible else seconds, owner(path.rpartition("/")[0]))
 
-    def _refresh(self, path: str, group: Group, now: float, *, reservations: bool) -> None:
-        known = self._namer.known_of(group.place)
-        asked = self._ask(path, group, now)
-        if asked or group.known is None or not _same(known, group.known) or self._may_give_up(group, known, now):
+    def _refresh(self, path: str, group: Group, above: Group | None, now: float, *, reservations: bool) -> None:
+        asked = _inherit(group, above) or self._ask(path, group, now)
+        known = self._known(group)
+        if asked or known != group.known or self._may_give_up(group, known, now):
             group.known = known
             waits = self._namer.awaits(group.place, known) and now - group.born < PENDING_SECONDS
             group.name = None if waits else self._namer.of_group(group.place, known, group.environment)
@@ -130,8 +135,16 @@ class Groups:
             group.memory, group.memory_at = self._tree.memory_bytes(path), now
             group.cpus_reserved = self._reserved(path, group) if reservations else 0.0
 
+    def _known(self, group: Group) -> Known:
+        """What the directories know, or have known: they forget what has ended, and a group may outlive that."""
+        known, before = self._namer.known_of(group.place, group.environment), group.known
+        return Known(known.pod or before.pod, known.container or before.container) if before else known
+
     def _ask(self, path: str, group: Group, now: float) -> bool:
-        """Read a process's environment if the name may depend on it; True if that has told something new."""
+        """Read a process's environment if the name may depend on it; True if that has told something new.
+
+        A container's first process is asked twice: before it becomes the container's program it is the runtime's.
+        """
         if group.environment or now < group.ask_again or not self._namer.wants_environment(group.place):
             return False
         group.ask_again = now + ENVIRONMENT_PERIOD_SECONDS
@@ -143,7 +156,8 @@ class Groups:
             if group.environment:
                 return True
             if group.place.kind == "container":
-                group.ask_again = math.inf
+                if now - group.born >= ENVIRONMENT_PERIOD_SECONDS:
+                    group.ask_again = math.inf
                 return False
         return False
 
@@ -157,5 +171,9 @@ class Groups:
         return max(self._tree.cpus_reserved(path), requested if group.place.kind == "pod" else 0.0)
 
 
-def _same(one: Known, other: Known) -> bool:
-    return one.pod is other.pod and one.container is other.container
+def _inherit(group: Group, above: Group | None) -> bool:
+    """What one process tells of a pod holds for all of its containers, for one that has no such process, too."""
+    if above is None or above.place.kind != "pod" or group.place.kind != "container" or group.environment:
+        return False
+    group.environment = above.environment
+    return bool(group.environment)

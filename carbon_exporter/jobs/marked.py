@@ -11,7 +11,7 @@ Of the others nothing is read, but for those that somebody asks about, as of a p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +84,8 @@ class MarkedProcesses:
                     self._meet_line(process, by_pid, marks)
         passed_over = self._table.passed_over
         marks.update((key, self._marks[key]) for key in passed_over if key in self._marks)
-        self._table.pass_over(process.key for process in processes if _is_of_no_interest(process, marks))
+        named = {process.pid for process in processes if marks[process.key].name is not None}
+        self._table.pass_over(process.key for process in processes if _is_of_no_interest(process, marks, named))
         self._remember_ended(marks)
         self._marks, self._by_pid = marks, None
         self._unreadable &= marks.keys()
@@ -199,5 +200,9 @@ def _once(process: Process, mark: Mark, resident: Mapping[int, float]) -> float:
     return max(0.0, mine - resident.get(process.stat.parent, 0.0))
 
 
-def _is_of_no_interest(process: Process, marks: Mapping[tuple[int, int], Mark]) -> bool:
-    return process.stat.kernel or marks[process.key].contained
+def _is_of_no_interest(process: Process, marks: Mapping[tuple[int, int], Mark], named: Collection[int]) -> bool:
+    """Whether its group counts all that it does, or nobody does.
+
+    `named` are the processes of jobs: one that waits for a container's process has its time, which is then subtracted.
+    """
+    return process.stat.kernel or (marks[process.key].contained and process.stat.parent not in named)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from carbon_exporter.jobs.base import Allocation, Job, ResolverHealth
+from carbon_exporter.jobs.base import UNATTRIBUTED, Allocation, Job, ResolverHealth, clean_name
 from carbon_exporter.jobs.naming import DEFAULT_ORDER, VARIABLES, Facts, Name, name_of
 from carbon_exporter.jobs.places import Place
 from carbon_exporter.jobs.slurm import slurm_job, slurm_number
@@ -21,8 +21,10 @@ if TYPE_CHECKING:  # none of them is loaded where it is not used
     from carbon_exporter.jobs.kubelet import PodResources
     from carbon_exporter.jobs.pod_watch import PodWatch
 
-__all__ = ["Directories", "Known", "Namer"]
+__all__ = ["PENDING_SECONDS", "Directories", "Known", "Namer"]
 
+PENDING_SECONDS = 15.0
+"""So long a new pod waits for the API server's word before it goes by what else is known of it."""
 HOST_NAME = "HOSTNAME"
 """In a container of a pod: the pod's name, unless its spec says otherwise."""
 
@@ -42,18 +44,17 @@ class Directories:
 
 
 class Known(NamedTuple):
-    """What the directories know of a group now; compared by identity, to see whether its name may have changed."""
+    """What the directories know of a group now: its name may change with it."""
 
     pod: Pod | None = None
     container: Container | None = None
 
 
-class _SlurmBoards(NamedTuple):
-    """A Slurm job's number as its info has it, our name for it, and the boards that it was given."""
+class _Named(NamedTuple):
+    """A Slurm job, and our name for it."""
 
-    id: str
+    slurm: SlurmJob
     job: Job
-    boards: tuple[str, ...]
 
 
 class Namer:
@@ -64,7 +65,13 @@ class Namer:
         self._order = tuple(order)
         self._directories = directories or Directories()
         own = ("slurm", "slurm-id", "environment", "otel")
-        self._slurm: dict[str, _SlurmBoards] = {}
+        self._slurm: dict[str, _Named] = {}
+        """By number, as paths and prologs have it."""
+        self._listed: frozenset[tuple[str, str]] = frozenset()
+        self._namespaces: dict[str, list[str]] = {}
+        """By name: namespaces of the pods that the kubelet has `_listed`."""
+        self._granted: dict[tuple[str, str], float] = {}
+        """When pods of which the API server had not told were first given a board, by namespace and name."""
         self._process_order = tuple(rule for rule in self._order if rule in own)
 
     @property
@@ -76,7 +83,7 @@ class Namer:
 
     def wanted_of(self, place: Place) -> tuple[bytes, ...]:
         """What the environment of a process within a group must hold to be of interest."""
-        return (HOST_NAME.encode(),) if place.pod else self.variables
+        return (HOST_NAME.encode(),) if place.pod and not place.slurm else self.variables
 
     def of_process(self, environment: Mapping[str, str]) -> Name | None:
         """The job that a process outside containers says it is of."""
@@ -85,44 +92,50 @@ class Namer:
         facts = Facts(environment=environment, slurm=slurm_job(environment))
         return self._remembered(name_of(facts, self._process_order), facts)
 
-    def known_of(self, place: Place) -> Known:
-        """What the directories know of a place now."""
-        pods, engines = self._directories.pods, self._directories.engines
+    def known_of(self, place: Place, environment: Mapping[str, str]) -> Known:
+        """What the directories know of a place now; `environment` is that of a process within, as far as known."""
+        pods, engines = self._pods, self._directories.engines
         if place.pod:
-            return Known(pods.by_uid(place.pod) if pods else None)
+            return Known(pods.by_uid(place.pod) if pods else self._pod_by_host_name(place, environment))
         return Known(container=engines.by_id(place.container) if engines and place.container else None)
 
     def awaits(self, place: Place, known: Known) -> bool:
         """Whether a directory may know more of it soon: a new pod is seen here before the API server tells of it."""
-        return bool(place.pod and known.pod is None and self._directories.pods is not None)
+        asked = self._pods or self._directories.kubelet
+        return bool(place.pod and known.pod is None and asked is not None)
 
     def wants_environment(self, place: Place) -> bool:
-        """Whether a process within can tell its name: in a pod it is asked only where there is no API server."""
-        if place.pod:
-            return self._directories.pods is None and self._directories.kubelet is not None
+        """Whether a process within can tell its name: in a pod it is asked only where no API server has told of any."""
+        if place.pod and not place.slurm:
+            return self._directories.kubelet is not None and not (self._pods and self._pods.synced)
         return place.kind in {"container", "slurm"}
 
     def of_group(self, place: Place, known: Known, environment: Mapping[str, str]) -> Name | None:
         """The job of a control group; `environment` is that of a process within, as far as it was asked for."""
+        slurm = self._slurm_of(place.slurm, environment) if place.slurm else None
         pod = known.pod or (self._pod_by_host_name(place, environment) if place.pod else None)
-        slurm = (slurm_job(environment) or SlurmJob(place.slurm)) if place.slurm else None
         facts = Facts(place, environment, pod, _container_of(pod, place.container), known.container, slurm)
         return self._remembered(name_of(facts, self._order), facts)
 
-    def allocations(self, running: Collection[Name]) -> tuple[Allocation, ...]:
-        """Which boards schedulers have given to whom; `running` are the names of all that runs here."""
+    def allocations(self, running: Collection[Name], now: float) -> tuple[Allocation, ...]:
+        """Which boards schedulers have given to whom.
+
+        Args:
+            running: the names of all that runs here.
+            now: monotonic seconds.
+        """
         alive = {name.info.job_id for name in running if name.info.scheduler == "slurm"}
-        self._slurm = {number: job for number, job in self._slurm.items() if job.id in alive}
-        found = [Allocation(_alias(board), one.job) for one in self._slurm.values() for board in one.boards]
+        self._slurm = {number: one for number, one in self._slurm.items() if clean_name(one.slurm.id) in alive}
+        found = [Allocation(_alias(board), one.job) for one in self._slurm.values() for board in one.slurm.boards]
         if self._directories.kubelet is not None:
-            for grant in self._directories.kubelet.grants():
-                name = self._of_grant(grant)
-                if name is not None:
-                    found.append(Allocation(grant.device, name.job))
+            grants = self._directories.kubelet.grants()
+            found += (Allocation(one.device, self._job_of_grant(one, now)) for one in grants)
+            waited = {(one.namespace, one.pod) for one in grants}
+            self._granted = {pod: since for pod, since in self._granted.items() if pod in waited}
         if self._directories.mapping is not None:
             for board, number in self._directories.mapping.grants():
                 known = self._slurm.get(number)
-                found.append(Allocation(board, known.job if known else Job(f"slurm-{number}")))
+                found.append(Allocation(board, known.job if known else Job(clean_name(f"slurm-{number}"))))
         return tuple(dict.fromkeys(found))
 
     def health(self) -> tuple[ResolverHealth, ...]:
@@ -131,27 +144,52 @@ class Namer:
         return (*parts, self._directories.mapping.health()) if self._directories.mapping else tuple(parts)
 
     def _remembered(self, name: Name | None, facts: Facts) -> Name | None:
-        """Note the boards of a Slurm job, by its number as paths and prologs have it."""
-        if name is not None and facts.slurm is not None:
-            number = slurm_number(facts.environment) or facts.slurm.id
-            self._slurm[number] = _SlurmBoards(facts.slurm.id, name.job, facts.slurm.boards)
+        """Note a Slurm job: its boards, and what its containers and a prolog's files do not tell of it."""
+        place = facts.place
+        if name is not None and facts.slurm is not None and (place is None or place.kind == "slurm"):
+            number = place.slurm if place else slurm_number(facts.environment) or facts.slurm.id
+            self._slurm[number] = _Named(facts.slurm, name.job)
         return name
 
-    def _of_grant(self, grant: DeviceGrant) -> Name | None:
-        """The job of a container that was given a device; without an API server its pod's name is all that is known."""
+    def _slurm_of(self, number: str, environment: Mapping[str, str]) -> SlurmJob:
+        """The job of a path, as a process within tells of it, or another of its groups; the path is the surer one."""
+        told = slurm_job(environment) if slurm_number(environment) == number else None
+        known = self._slurm.get(number)
+        return told or (known.slurm if known else SlurmJob(number))
+
+    @property
+    def _pods(self) -> PodWatch | None:
+        """Who tells of pods; None if nobody does, or may: then the kubelet's word is all there will be."""
         pods = self._directories.pods
+        return None if pods is None or pods.refused else pods
+
+    def _job_of_grant(self, grant: DeviceGrant, now: float) -> Job:
+        """The job of a container that was given a device, the same as that of its control group.
+
+        `_unattributed_` while the API server may tell of its pod soon; without it the pod's name is all that is known.
+        """
+        pods = self._pods
         pod = pods.by_name(grant.namespace, grant.pod) if pods else None
-        pod = pod or Pod(grant.namespace, grant.pod, "")
+        if pod is None:
+            since = self._granted.setdefault((grant.namespace, grant.pod), now)
+            if pods and now - since < PENDING_SECONDS and self.awaits(Place("pod", "", pod=grant.pod), Known()):
+                return UNATTRIBUTED
+            pod = Pod(grant.namespace, grant.pod, "")
         container = next((one for one in pod.containers if one.name == grant.container), None)
-        return name_of(Facts(pod=pod, pod_container=container), self._order)
+        name = name_of(Facts(pod=pod, pod_container=container), self._order)
+        return name.job if name else UNATTRIBUTED
 
     def _pod_by_host_name(self, place: Place, environment: Mapping[str, str]) -> Pod | None:
         """The pod whose name a process within takes for its host's, if the kubelet knows exactly one of that name."""
         host, kubelet = environment.get(HOST_NAME, ""), self._directories.kubelet
         if not host or kubelet is None:
             return None
-        found = [(namespace, name) for namespace, name in kubelet.pods() if name == host]
-        return Pod(*found[0], uid=place.pod) if len(found) == 1 else None
+        if (listed := kubelet.pods()) is not self._listed:
+            self._listed, self._namespaces = listed, {}
+            for namespace, name in listed:
+                self._namespaces.setdefault(name, []).append(namespace)
+        namespaces = self._namespaces.get(host, ())
+        return Pod(namespaces[0], host, uid=place.pod) if len(namespaces) == 1 else None
 
 
 def _container_of(pod: Pod | None, identifier: str) -> PodContainer | None:

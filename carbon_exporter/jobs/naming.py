@@ -32,6 +32,7 @@ from carbon_exporter.jobs.places import Place
 from carbon_exporter.jobs.workload import Container, Pod, PodContainer, SlurmJob
 
 __all__ = [
+    "BY_UID",
     "DEFAULT_ORDER",
     "RULES",
     "VARIABLES",
@@ -47,6 +48,8 @@ DEFAULT_ORDER = ("annotation", "slurm", "environment", "labels", "owner", "pod",
 
 _JOB, _SERVICE = VARIABLES = ("CARBON_JOB", "OTEL_SERVICE_NAME")
 """What of an environment is looked at."""
+BY_UID = "pod uid"
+"""Why a pod of which nothing is known has its name."""
 _SHORT_ID = 12
 _SHORT_UID = 8
 _COMPOSE = ("com.docker.compose.project", "com.docker.compose.service")
@@ -197,7 +200,7 @@ def _container(facts: Facts) -> Found | None:
     """
     place = facts.place
     if place and place.pod:
-        return f"pod-{place.pod[:_SHORT_UID]}", "pod uid"
+        return f"pod-{place.pod[:_SHORT_UID]}", BY_UID
     if facts.container is not None:
         return _engine_name(facts.container)
     if place and place.container:

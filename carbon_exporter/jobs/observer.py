@@ -19,7 +19,7 @@ from carbon_exporter.jobs.cgroups import CgroupTree, find_hierarchy
 from carbon_exporter.jobs.groups import Groups, Use
 from carbon_exporter.jobs.marked import MarkedProcesses
 from carbon_exporter.jobs.namer import Namer
-from carbon_exporter.jobs.naming import Name
+from carbon_exporter.jobs.naming import BY_UID, Name
 from carbon_exporter.jobs.processes import ProcessTable
 from carbon_exporter.jobs.procfs import CpuTimes, Memory, parse_cpu_times, parse_memory
 from carbon_exporter.sensors.base import Host
@@ -73,7 +73,6 @@ class Observer:
         self._seconds["gpu"] = 0.0
         self._scanned = False
         times, memory = self._totals()
-        self.names = {}
         sums: dict[Job, Use] = {}
         in_groups = self._add_processes(sums, now)
         self._add_groups(sums, in_groups, now, times.cpus)
@@ -108,7 +107,13 @@ class Observer:
 
     def allocations(self) -> tuple[Allocation, ...]:
         """Which boards schedulers have given to whom."""
-        return self._namer.allocations({name for names in self.names.values() for name in names})
+        running = {name for names in self.names.values() for name in names}
+        return self._namer.allocations(running, self._host.clock())
+
+    @property
+    def vague(self) -> frozenset[Job]:
+        """Jobs that run now and are called by the uid of a pod of which nothing else is known."""
+        return frozenset(job for job, names in self.names.items() if any(name.why == BY_UID for name in names))
 
     def health(self) -> tuple[ResolverHealth, ...]:
         """What each way of naming sees, and what would let it see more; `gpu` only while processes are on boards."""
@@ -172,6 +177,7 @@ class Observer:
         except OSError as error:
             raise JobResolutionError(f"cannot list {self._host.procfs}: {error}") from error
         self._scanned = True
+        self.names = {}
         in_groups: dict[str, Use] = {}
         by_job: dict[Job, list[int]] = {}
         for index, (_, _, name) in enumerate(marked):

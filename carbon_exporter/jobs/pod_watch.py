@@ -133,6 +133,12 @@ class PodWatch:
         """Whether this pod is known, and is no more: it stays known for ten minutes."""
         return self._index.is_gone(uid)
 
+    @property
+    def refused(self) -> bool:
+        """Whether the API server does not let pods be read, and has never told of any."""
+        trouble = self._trouble
+        return not self.synced and isinstance(trouble, ApiRefusal) and trouble.status == FORBIDDEN
+
     def start(self) -> None:
         """Begin to ask; once."""
         if self._thread is None:

@@ -48,8 +48,10 @@ class ProcessTable:
         """`procfs` is where the host's processes are: `/proc`, or a mount of the host's in a container."""
         self._procfs = procfs
         self._last: dict[int, ProcessStat] | None = None
-        self._passed_over: dict[int, int] = {}
-        """Start by pid, of those that `pass_over` named."""
+        self._passed_over: dict[str, PidAndStart] = {}
+        """Those that `pass_over` named, by the name of their directory: most of what /proc lists is among them."""
+        self._to_check = [set[str]() for _ in range(CHECK_EVERY_SCANS)]
+        """The same names, by the scan at which they are looked at again."""
         self._scans = 0
         self._texts: dict[int, bytes] = {}
         self._owed: dict[int, int] = {}
@@ -65,7 +67,7 @@ class ProcessTable:
         gone = [
             (pid, stat)
             for pid, stat in before.items()
-            if not _same(now.get(pid), stat) and self._passed_over.get(pid) != stat.started
+            if not _same(now.get(pid), stat) and self._passed_over.get(str(pid)) != (pid, stat.started)
         ]
         reported = _reported_of_children(gone, before, now, self._owed) if gone else {}
         owed, self._owed = self._owed, {}
@@ -85,35 +87,45 @@ class ProcessTable:
 
         A pid may be given anew meanwhile, so that each is looked at again every twelfth scan.
         """
-        self._passed_over.update(keys)
+        for key in keys:
+            name = str(key[0])
+            self._passed_over[name] = key
+            self._to_check[key[0] % CHECK_EVERY_SCANS].add(name)
 
     @property
     def passed_over(self) -> Iterable[PidAndStart]:
         """Those that are left out and still lived at the last scan, as far as that is known."""
-        return self._passed_over.items()
+        return self._passed_over.values()
 
-    def _is_passed_over(self, pid: int) -> bool:
-        return pid in self._passed_over and (pid + self._scans) % CHECK_EVERY_SCANS != 0
+    def _forget(self, names: Iterable[str]) -> None:
+        """Pass these over no longer."""
+        for name in names:
+            del self._passed_over[name]
+            self._to_check[int(name) % CHECK_EVERY_SCANS].discard(name)
+
+    def _wanted(self, listed: set[str]) -> list[int]:
+        """Which of those that /proc lists are to be read now, in the order of their numbers."""
+        self._forget(self._passed_over.keys() - listed)
+        checked = self._to_check[-self._scans % CHECK_EVERY_SCANS]
+        return sorted(int(name) for name in listed - (self._passed_over.keys() - checked) if name.isdigit())
 
     def _read_all(self) -> dict[int, ProcessStat]:
         """Every process's stat. Most processes sleep: a text that is the same as before is not taken apart again."""
         last, table, texts = self._last or {}, dict[int, ProcessStat](), dict[int, bytes]()
         root = os.open(self._procfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            listed = [int(name) for name in os.listdir(root) if name.isdigit()]
-            if self._passed_over:
-                here = set(listed)
-                self._passed_over = {pid: start for pid, start in self._passed_over.items() if pid in here}
-            pids = [pid for pid in listed if not self._is_passed_over(pid)]
+            pids = self._wanted(set(os.listdir(root)))
             for pid in sorted(pids, key=lambda pid: last[pid].started if pid in last else math.inf):
                 text = _read_stat(str(pid), root)
                 known = last.get(pid) if text == self._texts.get(pid) else None
                 stat = known or _parsed(text)
                 if stat is None:
                     continue
-                if self._passed_over.get(pid) == stat.started:
+                passed_over = self._passed_over.get(str(pid))
+                if passed_over == (pid, stat.started):
                     continue
-                self._passed_over.pop(pid, None)
+                if passed_over is not None:
+                    self._forget([str(pid)])
                 table[pid], texts[pid] = stat, text
         finally:
             os.close(root)

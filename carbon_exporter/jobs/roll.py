@@ -48,7 +48,7 @@ class JobRoll:
             if job in published and job not in RESERVED:
                 told[job] = self._told(job, frozenset(said))
         self.told = told
-        self._said = {job: said for job, said in self._said.items() if job in told}
+        self._said = {job: said for job, said in self._said.items() if job in told and job in names}
 
     def why(self, job: Job) -> str:
         """What named a job; empty if it is not known."""

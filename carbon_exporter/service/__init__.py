@@ -27,18 +27,55 @@ from carbon_exporter.sensors.base import Host, Sensor
 from carbon_exporter.sensors.lookout import Lookout
 from carbon_exporter.sensors.registry import Finding, discover
 from carbon_exporter.sensors.replay import Replay
-from carbon_exporter.service.keeper import open_keeper
+from carbon_exporter.service.keeper import Keeper, open_keeper
 from carbon_exporter.service.outside import directories_of, order_of, privacy_of
 from carbon_exporter.service.pipeline import Pipeline
 from carbon_exporter.snapshot import Snapshot
 
-__all__ = ["OUTDATED", "Service", "find_sensors", "host_of", "parse_address"]
+__all__ = ["OUTDATED", "Parts", "Service", "find_sensors", "host_of", "parse_address"]
 
 _log = logging.getLogger(__name__)
 OUTDATED = 75
 """Exit status (EX_TEMPFAIL of sysexits.h): what a supervisor has to do is to start it again."""
 _FIRST_INTERVAL_SECONDS = 1.0
 """The second sample comes early, so that there is power to show soon after the start."""
+
+
+class Parts:
+    """What a pipeline is made of, as the settings have it."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str], host: Host | None = None) -> None:
+        """Finds it all and starts nothing. Raises `ConfigError` or `IntensityError` for settings that cannot be."""
+        self._settings = settings
+        self.host = host or host_of(settings)
+        self.grid = _grid(settings, environ)
+        self._order, self._privacy = order_of(settings), privacy_of(settings)
+        self.directories = directories_of(settings, environ)
+        self._sensors, self.findings = find_sensors(settings, self.host)
+
+    def start(self) -> None:
+        """Let the directories begin to ask."""
+        for directory in self.directories:
+            directory.start()
+
+    def join(self, keeper: Keeper, namer: type[Namer] = Namer) -> Pipeline:
+        """The pipeline, once: it reads what `keeper` has and starts the sensors' workers, which are its own to end."""
+        return Pipeline(
+            self._settings,
+            host=self.host,
+            grid=self.grid,
+            keeper=keeper,
+            sensors=self._sensors,
+            findings=self.findings,
+            lookout=None if self._settings.replay else Lookout(self.host),
+            namer=namer(self._order, self.directories),
+            privacy=self._privacy,
+        )
+
+    def close(self) -> None:
+        """Let the directories stop."""
+        for directory in self.directories:
+            directory.close()
 
 
 class Service:
@@ -48,11 +85,8 @@ class Service:
         """Finds the grid and the sensors. Raises `ConfigError` or `IntensityError` for settings that cannot be."""
         self.settings = settings
         self._environ = dict(environ)
-        self.host = host or host_of(settings)
-        self.grid = _grid(settings, self._environ)
-        self._order, self._privacy = order_of(settings), privacy_of(settings)
-        self._directories = directories_of(settings, self._environ)
-        self._sensors, self.findings = find_sensors(settings, self.host)
+        self._parts = Parts(settings, self._environ, host)
+        self.host, self.grid, self.findings = self._parts.host, self._parts.grid, self._parts.findings
         self._renderer = Renderer(settings.job_label)
         self._published: Published | None = None
         self._server = Server(
@@ -80,19 +114,8 @@ class Service:
     def start(self) -> None:
         """Bind the address, restore the totals, take the first sample. Raises `ListenError`."""
         self._server.start()
-        for directory in self._directories:
-            directory.start()
-        self._pipeline = Pipeline(
-            self.settings,
-            host=self.host,
-            grid=self.grid,
-            keeper=self._keeper,
-            sensors=self._sensors,
-            findings=self.findings,
-            lookout=None if self.settings.replay else Lookout(self.host),
-            namer=Namer(self._order, self._directories),
-            privacy=self._privacy,
-        )
+        self._parts.start()
+        self._pipeline = self._parts.join(self._keeper)
         _warn(self.grid)
         for finding in self.findings:
             if finding.state in {"denied", "failed"}:
@@ -134,8 +157,7 @@ class Service:
         self._server.stop()
         self._waker.close()
         self._wakened.close()
-        for directory in self._directories:
-            directory.close()
+        self._parts.close()
         if self._pipeline is not None:
             self._pipeline.close()
         self._keeper.close()

@@ -186,7 +186,8 @@ class Pipeline:
             activity = self._observer.observe()
         except JobResolutionError as error:
             procfs = replace(procfs, success=False, reason=error.reason, remedy=error.remedy)
-        self._boards.look(sample.occupancies, self._observer.job_of, self._observer.allocations())
+        observer = self._observer
+        self._boards.look(sample.occupancies, observer.job_of, observer.allocations(), observer.vague)
         self._resolvers = (procfs, *self._observer.health())
         for health in self._resolvers:
             self._note_trouble(health)

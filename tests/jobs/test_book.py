@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from carbon_exporter.jobs.base import IDLE, OVERFLOW, UNATTRIBUTED, Activity, Job, Usage
 from carbon_exporter.jobs.book import REMEMBERED_PER_PUBLISHED, JobBook
+from carbon_exporter.jobs.privacy import Privacy, parse_patterns
 
 A, B, C, D = (Job(name) for name in "abcd")
 MARKED = "CARBON_JOB"
@@ -175,6 +176,43 @@ def test_a_restored_book_goes_on_where_it_was() -> None:
     assert one.folded_total == 7
     admitted(one, 105.0, *ran(B))
     assert one.published() == {A, B}
+
+
+def private(most: int = 64, *, include: str = "", exclude: str = "") -> JobBook:
+    privacy = Privacy(parse_patterns(include), parse_patterns(exclude))
+    return JobBook(most=most, linger=300.0, retain=86400.0, privacy=privacy)
+
+
+def test_a_job_that_is_not_to_be_named_is_in_overflow_and_not_among_those_beyond_the_limit() -> None:
+    one = private(exclude="b,d")
+    usages = (*ran(A, B), Usage(C, 3.0), Usage(D, 2.0, 100.0, 4.0))
+    result = {usage.job: usage for usage in one.admit(activity(10.0, *usages), frozenset({B})).usages}
+    assert result.keys() == {A, C, OVERFLOW}
+    assert result[OVERFLOW] == Usage(OVERFLOW, 3.0, 100.0, 4.0)
+    assert one.published() == one.remembered() == {A, C}
+    assert one.folded == {B, D}, "their boards are in _overflow_, too"
+    assert one.folded_total == 0
+
+
+def test_one_that_is_not_to_be_named_takes_no_others_place() -> None:
+    one = private(1, exclude="b")
+    assert admitted(one, 10.0, *ran(A, B), preferred=frozenset({B})) == {A, OVERFLOW}
+    assert admitted(one, 15.0, *ran(A, B, C), preferred=frozenset({B})) == {A, OVERFLOW}
+    assert one.folded_total == 1, "job c"
+
+
+def test_only_those_that_are_to_be_named_are_where_they_are_listed() -> None:
+    one = private(include="a,b", exclude="b")
+    assert admitted(one, 10.0, *ran(A, B, C)) == {A, OVERFLOW}
+    one.admit(activity(15.0, *ran(A)), frozenset(), holders={C, UNATTRIBUTED})
+    assert one.folded == {C}
+    assert one.folded_total == 0
+
+
+def test_a_job_that_must_not_be_named_any_more_is_not_named_after_a_restart() -> None:
+    one = private(exclude="a")
+    one.restore({A: 90.0, B: 95.0}, 0, now=100.0)
+    assert one.published() == {B}
 
 
 usages = st.lists(

@@ -1,4 +1,4 @@
-"""Control groups: names from the paths of real runtimes, and counters of a real tree whose groups come and go."""
+"""Control groups: the counters of a real tree whose groups come and go, and of staged ones of both versions."""
 
 from __future__ import annotations
 
@@ -10,103 +10,10 @@ from hypothesis import strategies as st
 from support.groups import Groups
 from support.workloads import run
 
-from carbon_exporter.jobs.base import RESERVED, Claim, Job, Workload, clean_name
-from carbon_exporter.jobs.cgroups import CgroupNames, CgroupTree, Hierarchy, find_hierarchy, is_owner, owner_path
-from carbon_exporter.jobs.environment import EnvironmentNames
-from carbon_exporter.jobs.registry import first_claim
+from carbon_exporter.jobs.cgroups import CgroupTree, Hierarchy, find_hierarchy
+from carbon_exporter.jobs.places import is_owner
 
 ID = "4f5e1d2c3b4a" + "0123456789abcdef" * 3 + "0123"
-OTHER = "a0b1c2d3e4f5" + "fedcba9876543210" * 3 + "fedc"
-UID = "0cb8ae4c_8b4a_4d4e_a1a0_3a2b1c0d9e8f"
-POD = "kubepods-burstable.slice/kubepods-burstable-pod" + UID
-
-PATHS = [
-    ("/", None),
-    ("", None),
-    ("/user.slice", None),
-    (f"/docker/{ID}", "container-4f5e1d2c3b4a"),
-    (f"/system.slice/docker-{ID}.scope", "docker-4f5e1d2c3b4a"),
-    (f"/system.slice/docker-{ID}.scope/init", "docker-4f5e1d2c3b4a"),
-    (f"/machine.slice/libpod-{ID}.scope", "podman-4f5e1d2c3b4a"),
-    (f"/machine.slice/libpod-{ID}.scope/container", "podman-4f5e1d2c3b4a"),
-    (f"/machine.slice/libpod-conmon-{ID}.scope", "podman-4f5e1d2c3b4a"),
-    (f"/libpod_parent/libpod-{ID}", "podman-4f5e1d2c3b4a"),
-    (f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope", "podman-4f5e1d2c3b4a"),
-    (f"/system.slice/job.service/libpod-payload-{ID}", "podman-4f5e1d2c3b4a"),
-    (f"/kubepods.slice/{POD}.slice/crio-{ID}.scope", "crio-4f5e1d2c3b4a"),
-    (f"/kubepods.slice/{POD}.slice/crio-conmon-{ID}.scope", "crio-4f5e1d2c3b4a"),
-    (f"/kubepods.slice/{POD}.slice/cri-containerd-{ID}.scope", "containerd-4f5e1d2c3b4a"),
-    (f"/system.slice/containerd.service/{POD}.slice:cri-containerd:{ID}", "containerd-4f5e1d2c3b4a"),
-    (f"/system.slice/nerdctl-{ID}.scope", "containerd-4f5e1d2c3b4a"),
-    (f"/kubepods/burstable/pod{UID.replace('_', '-')}/{ID}", "container-4f5e1d2c3b4a"),
-    (f"/kubepods/pod{UID.replace('_', '-')}/{ID}", "container-4f5e1d2c3b4a"),
-    (
-        f"/docker/{OTHER}/kubelet.slice/kubelet-kubepods.slice/kubelet-{POD}.slice/cri-containerd-{ID}.scope",
-        "containerd-4f5e1d2c3b4a",
-    ),
-    (f"/docker/{OTHER}/system.slice/containerd.service", "containerd.service"),
-    ("/slurm/uid_1000/job_211/step_0/task_0", None),
-    ("/system.slice/slurmstepd.scope/job_211/step_0/user/task_0", "slurmstepd.scope"),
-    ("/system.slice/ssh.service", "ssh.service"),
-    ("/system.slice/system-getty.slice/getty@tty1.service", "getty@tty1.service"),
-    ("/init.scope", "init.scope"),
-    ("/user.slice/user-1000.slice/session-3.scope", "session-3.scope"),
-    ("/user.slice/user-1000.slice/user@1000.service/app.slice/app-firefox-12.scope", "app-firefox-12.scope"),
-    ("/user.slice/user-1000.slice/user@1000.service/init.scope", "init.scope"),
-    (r"/machine.slice/machine-qemu\x2d1\x2dvm.scope/libvirt/vcpu0", "machine-qemu-1-vm.scope"),
-    (r"/system.slice/caf\xc3\xa9.service", "café.service"),
-    (r"/system.slice/bad\xff\x00.service", "bad\ufffd?.service"),
-    ("/system.slice/.service", None),
-    (f"/system.slice/docker-{ID[:-1]}.scope", f"docker-{ID[:-1]}.scope"),
-    (f"/lxc/{ID.upper()}", None),
-]
-
-
-@pytest.mark.parametrize(("path", "name"), PATHS)
-def test_a_recorded_path_has_its_name(path: str, name: str | None) -> None:
-    claim = CgroupNames().claim(Workload(path))
-    assert (claim.job.name if claim else None) == name
-    if claim is not None:
-        assert claim.rule == ("unit" if claim.job.name.endswith((".service", ".scope")) else "container")
-        assert owner_path(path) is not None
-
-
-def test_the_deepest_owner_of_a_path_is_found() -> None:
-    assert owner_path("/system.slice/a.service/b.scope/c") == "/system.slice/a.service/b.scope"
-    assert owner_path("/system.slice/a.service/folder") == "/system.slice/a.service"
-    assert owner_path("/a.service") == "/a.service"
-    assert owner_path("/system.slice") is None
-
-
-@given(st.text(max_size=400))
-def test_no_path_makes_trouble_or_an_unclean_name(path: str) -> None:
-    for text in (path, f"/x/{path}.service", f"/{path}/docker-{ID}.scope"):
-        claim = CgroupNames().claim(Workload(text))
-        if claim is not None:
-            assert 0 < len(claim.job.name) <= 128
-            assert claim.job.name.isprintable()
-            assert claim.job not in RESERVED
-
-
-@given(st.text(max_size=400) | st.sampled_from(["_idle_", " _idle_\t", "_overflow_" + " " * 200 + "x"]))
-def test_no_environment_makes_an_unclean_or_reserved_name(value: str) -> None:
-    claim = EnvironmentNames().claim(Workload("/", {"CARBON_JOB": value}))
-    name = clean_name(value)
-    assert claim == (Claim(Job(name), "CARBON_JOB") if name else None)
-    assert len(name) <= 128
-    assert name.isprintable()
-    assert Job(name) not in RESERVED
-
-
-def test_reserved_names_cannot_be_taken() -> None:
-    assert [clean_name(job.name) for job in sorted(RESERVED)] == ["idle", "overflow", "unattributed"]
-
-
-def test_the_environment_is_asked_before_the_group() -> None:
-    workload = Workload("/system.slice/ssh.service", {"CARBON_JOB": "train"})
-    assert first_claim(workload) == Claim(Job("train"), "CARBON_JOB")
-    assert first_claim(Workload("/system.slice/ssh.service", {"CARBON_JOB": " "})) == Claim(Job("ssh.service"), "unit")
-    assert first_claim(Workload("/")) is None
 
 
 def hierarchy_of(kind: str, sysfs: Path) -> Hierarchy:
@@ -201,6 +108,26 @@ def test_a_tree_that_vanishes_is_empty(tmp_path: Path) -> None:
     assert len(tree.cpu_seconds()) == 1
 
 
+@given(
+    usage=st.binary(max_size=60), stat=st.binary(max_size=80), cpus=st.binary(max_size=30), pids=st.binary(max_size=30)
+)
+def test_no_text_of_a_group_makes_trouble(
+    tmp_path_factory: pytest.TempPathFactory, usage: bytes, stat: bytes, cpus: bytes, pids: bytes
+) -> None:
+    for kind in ("unified", "version 1"):
+        hierarchy = hierarchy_of(kind, tmp_path_factory.mktemp("tree"))
+        texts = {"cpu.stat": b"usage_usec " + usage, "cpuacct.usage": usage, "memory.stat": b"anon " + stat}
+        for root in (hierarchy.cpu_root, hierarchy.memory_root):
+            (root / "a.service").mkdir(exist_ok=True)
+            for name, text in {**texts, "cpuset.cpus": cpus, "cgroup.procs": pids}.items():
+                (root / "a.service" / name).write_bytes(text)
+        tree = CgroupTree(hierarchy)
+        assert tree.cpu_seconds().keys() <= {"/a.service"}
+        assert tree.cpus_reserved("/a.service") >= 0
+        tree.memory_bytes("/a.service")
+        assert len(tree.processes("/a.service", 3)) <= 3
+
+
 def owners(tree: CgroupTree, groups: Groups) -> set[str]:
     """The groups of this test that the tree sees, relative to its folder."""
     return {path.removeprefix(groups.path + "/") for path in tree.cpu_seconds() if path.startswith(groups.path + "/")}
@@ -242,6 +169,20 @@ def test_real_groups_are_counted_as_the_kernel_counts_them(groups: Groups) -> No
         assert all(abs(after[f"{groups.path}/{group}"] - groups.used(group)) < 0.02 for group in (unit, scope))
     assert 0.2 <= used[scope] < 0.4, "ten children of 20 ms, none of which was ever seen"
     assert 0.5 <= used[unit] < 0.9, "its own 300 ms and all of the group inside"
+
+
+def test_a_groups_own_processes_come_first_then_those_below_it(groups: Groups) -> None:
+    groups.make("a.service/below/deeper", "a.service/empty", "b.service")
+    tree = real_tree()
+    with run('say("up"); wait()') as own, run('say("up"); wait()') as below, run('say("up"); wait()') as deeper:
+        for program, group in ((deeper, "a.service/below/deeper"), (below, "a.service/below"), (own, "a.service")):
+            assert program.says() == "up"
+            groups.move(program.pid, group)
+        owners(tree, groups)
+        path = f"{groups.path}/a.service"
+        assert tree.processes(path, 8) == [own.pid, below.pid, deeper.pid]
+        assert tree.processes(path, 2) == [own.pid, below.pid]
+        assert tree.processes(f"{groups.path}/b.service", 8) == tree.processes("/gone.service", 8) == []
 
 
 def test_groups_that_come_and_go_are_noticed_at_once(groups: Groups) -> None:

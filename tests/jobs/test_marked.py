@@ -14,6 +14,7 @@ from support.groups import Groups
 from support.other_user import needs_root, run_as_nobody
 from support.workloads import FakeProc, Program, run
 
+from carbon_exporter.jobs.base import Job
 from carbon_exporter.jobs.marked import (
     GROUP_PERIOD_SECONDS,
     PSS_PERIOD_SECONDS,
@@ -21,7 +22,9 @@ from carbon_exporter.jobs.marked import (
     Mark,
     MarkedProcesses,
 )
-from carbon_exporter.jobs.processes import Process, ProcessTable
+from carbon_exporter.jobs.namer import Namer
+from carbon_exporter.jobs.naming import Name
+from carbon_exporter.jobs.processes import CHECK_EVERY_SCANS, Process, ProcessTable
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MIB = 2**20
@@ -83,19 +86,19 @@ class Watch:
 
     def __init__(self, procfs: Path = Path("/proc")) -> None:
         self.table, self.now = ProcessTable(procfs), 1000.0
-        self.marked = MarkedProcesses(procfs, "", PAGE)
+        self.marked = MarkedProcesses(self.table, procfs, "", PAGE, Namer())
 
     def members(self) -> list[tuple[Process, Mark]]:
         """Look once: all that belong to a job."""
-        return [(process, mark) for process, mark, _ in self.marked.update(self.table.scan(), self.now)]
+        return [(process, mark) for process, mark, _ in self.marked.update(self.now)]
 
     def jobs(self) -> dict[int, str]:
         """Look once: job by pid."""
-        return {process.pid: mark.claim.job.name for process, mark in self.members() if mark.claim}
+        return {process.pid: mark.name.job.name for process, mark in self.members() if mark.name}
 
     def memory(self, job: str) -> dict[int, float]:
         """Look once: bytes by pid of a job's processes."""
-        members = [(process, mark) for process, mark in self.members() if mark.claim and mark.claim.job.name == job]
+        members = [(process, mark) for process, mark in self.members() if mark.name and mark.name.job.name == job]
         return self.marked.memory_bytes(members, self.now)
 
 
@@ -309,3 +312,81 @@ def test_a_process_that_is_moved_is_found_in_its_new_group(groups: Groups) -> No
         assert group_of(program) == f"{groups.path}/a.service"
         watch.now += GROUP_PERIOD_SECONDS
         assert group_of(program) == f"{groups.path}/b.service"
+
+
+CONTAINERS = [
+    "/docker/" + "0123456789abcdef" * 4,
+    "/kubepods/burstable/pod0cb8ae4c-8b4a-4d4e-a1a0-3a2b1c0d9e8f",
+    "/slurm/uid_1000/job_211/step_0/task_0",
+    r"/machine.slice/machine-qemu\x2d1\x2dvm.scope",
+]
+
+
+@pytest.mark.parametrize("path", CONTAINERS)
+def test_what_runs_in_a_container_is_read_once_and_of_no_job_of_its_own(tmp_path: Path, path: str) -> None:
+    proc, watch = FakeProc(tmp_path), Watch(tmp_path)
+    for pid, group, parent in ((10, path, 1), (11, path, 10), (20, "/user.slice/user-1.slice/session-1.scope", 1)):
+        proc.set(pid, parent=parent)
+        proc.write(pid, "environ", f"CARBON_JOB=job-{pid}\0")
+        proc.write(pid, "cgroup", f"0::{group}\n")
+    assert watch.jobs() == {20: "job-20"}
+    assert watch.jobs() == {20: "job-20"}
+    assert [process.pid for process in watch.table.scan()] == [20]
+    assert watch.marked.knows(10)
+    names = {pid: watch.marked.name_of(pid, watch.now, lambda path: Name(Job(path), "", "")) for pid in (10, 11, 20)}
+    assert {pid: name.job.name for pid, name in names.items() if name} == {
+        10: path.removesuffix("/step_0/task_0"),
+        11: path.removesuffix("/step_0/task_0"),
+        20: "job-20",
+    }
+
+
+def test_a_pid_of_a_container_that_is_given_anew_is_found_within_twelve_scans(tmp_path: Path) -> None:
+    proc, watch = FakeProc(tmp_path), Watch(tmp_path)
+    proc.set(10)
+    proc.write(10, "cgroup", f"0::{CONTAINERS[0]}\n")
+    assert watch.jobs() == {}
+    proc.set(10, started=2)
+    proc.write(10, "cgroup", "0::/a.service\n")
+    proc.write(10, "environ", "CARBON_JOB=train\0")
+    found = [bool(watch.jobs()) for _ in range(CHECK_EVERY_SCANS)]
+    assert any(found)
+    assert sum(found) < CHECK_EVERY_SCANS, "it is not read at each scan"
+    assert watch.jobs() == {10: "train"}
+
+
+def test_a_container_that_ends_and_another_process_of_its_pid_are_two(tmp_path: Path) -> None:
+    proc, watch = FakeProc(tmp_path), Watch(tmp_path)
+    proc.set(10)
+    proc.write(10, "cgroup", f"0::{CONTAINERS[0]}\n")
+    watch.jobs()
+    proc.end(10)
+    assert watch.jobs() == {}
+    assert watch.marked.knows(10), "for two more looks"
+    proc.set(10, started=2)
+    proc.write(10, "environ", "CARBON_JOB=train\0")
+    assert watch.jobs() == {10: "train"}, "at once, for it was seen to have ended"
+
+
+def test_a_real_containers_processes_are_not_read_again(groups: Groups) -> None:
+    scope = f"docker-{'0123456789abcdef' * 4}.scope"
+    groups.make(scope)
+    watch = Watch()
+    with run(SLEEP, marked("mine")) as program, run(SLEEP, marked("outside")) as outside:
+        program.says()
+        outside.says()
+        groups.move(program.pid, scope)
+        assert watch.jobs().keys() & {program.pid, outside.pid} == {outside.pid}
+        assert program.pid not in {process.pid for process in watch.table.scan()}
+        name = watch.marked.name_of(program.pid, watch.now, lambda path: Name(Job(path), "", ""))
+        assert name is not None
+        assert name.job.name == f"{groups.path}/{scope}"
+
+
+def test_the_kernels_threads_are_read_once(tmp_path: Path) -> None:
+    proc, watch = FakeProc(tmp_path), Watch(tmp_path)
+    proc.set(2)
+    stat = tmp_path / "2/stat"
+    stat.write_text(stat.read_text().replace(" 4194560 ", " 2129984 "))
+    assert watch.jobs() == {}
+    assert watch.table.scan() == []

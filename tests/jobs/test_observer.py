@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 from support.groups import Groups
-from support.machine import Clock
 from support.other_user import needs_root, run_as_nobody
-from support.workloads import TICKS, FakeProc, run
+from support.stage import Stage, rules
+from support.workloads import run
 
 from carbon_exporter.errors import JobResolutionError
-from carbon_exporter.jobs.base import RESERVED, UNATTRIBUTED, Activity, Job, Usage
-from carbon_exporter.jobs.marked import GROUP_PERIOD_SECONDS
-from carbon_exporter.jobs.observer import GROUP_MEMORY_PERIOD_SECONDS, Observer
+from carbon_exporter.jobs.base import RESERVED, Activity, Job, Usage
+from carbon_exporter.jobs.groups import MEMORY_PERIOD_SECONDS
+from carbon_exporter.jobs.observer import Observer
 from carbon_exporter.sensors.base import Host
 
 BURN = 'say("ready"); wait(); burn(1.2); say("done"); wait()'
@@ -31,44 +31,7 @@ for _ in range(12):
 say("done"); wait()
 """
 SLEEP = 'say("ready"); wait()'
-
-
-class Stage:
-    """A machine of text files: two CPUs, one /proc, a version 2 tree, and a clock to turn."""
-
-    def __init__(self, root: Path, *, tree: bool = True) -> None:
-        self.clock, self.sysfs, self.busy = Clock(), root / "sys", 0
-        self.proc = FakeProc(root / "proc")
-        self.proc.machine()
-        self.host = Host(self.proc.root, self.sysfs, self.clock)
-        if tree:
-            self.groups.mkdir(parents=True)
-            (self.groups / "cgroup.controllers").write_text("cpu memory cpuset\n")
-
-    @property
-    def groups(self) -> Path:
-        """The root of the tree."""
-        return self.sysfs / "fs/cgroup"
-
-    def group(self, path: str, seconds: float, *, memory: int = 0, cpuset: str = "") -> None:
-        """Set a group's counters."""
-        folder = self.groups / path
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "cpu.stat").write_text(f"usage_usec {round(seconds * 1e6)}\n")
-        (folder / "memory.stat").write_text(f"anon {memory}\nshmem 0\n")
-        (folder / "cpuset.cpus").write_text(cpuset + "\n")
-
-    def process(self, pid: int, cpu: float, job: str = "", group: str = "/", pages: int = 0) -> None:
-        """Set a process that has used `cpu` seconds."""
-        self.proc.set(pid, own=round(cpu * TICKS), pages=pages)
-        self.proc.write(pid, "environ", f"CARBON_JOB={job}\0")
-        self.proc.write(pid, "cgroup", f"0::{group}\n")
-
-    def turn(self, seconds: float = 5.0, busy: float = 0.0) -> None:
-        """Let time pass."""
-        self.clock.now += seconds
-        self.busy += round(busy * TICKS)
-        self.proc.machine(busy=self.busy)
+DOCKER, DOCKER_JOB = "docker-" + "0123456789abcdef" * 4 + ".scope", "docker-0123456789ab"
 
 
 def seen(observer: Observer) -> Activity:
@@ -105,7 +68,7 @@ def test_the_first_look_gives_nothing_and_the_second_what_lies_between(tmp_path:
         memory_used=614_400_000.0,
         usages=(Usage(Job("a.service"), 2.0),),
     )
-    assert observer.rules == {Job("a.service"): "unit"}
+    assert rules(observer) == {"a.service": ("unit", "unit")}
 
 
 def test_a_clock_that_stands_still_gives_nothing(tmp_path: Path) -> None:
@@ -160,7 +123,8 @@ def test_marked_processes_are_taken_out_of_their_group(tmp_path: Path) -> None:
     stage.group("a.service", 5.0)
     stage.process(10, 3.0, "train", "/a.service/inner")
     assert used(observer) == {"train": 3.0, "a.service": 2.0}
-    assert observer.rules == {Job("train"): "CARBON_JOB", Job("a.service"): "unit"}
+    assert rules(observer) == {"train": ("environment", "CARBON_JOB"), "a.service": ("unit", "unit")}
+    assert observer.marked_jobs == {Job("train")}
 
 
 def test_what_a_group_owes_for_marked_processes_is_paid_back_and_never_negative(tmp_path: Path) -> None:
@@ -190,7 +154,7 @@ def test_groups_inside_groups_pay_for_themselves(tmp_path: Path) -> None:
         stage.group(path, 0.0)
     observer = Observer(stage.host, reservations=True)
     observer.observe()
-    stage.turn(GROUP_MEMORY_PERIOD_SECONDS)
+    stage.turn(MEMORY_PERIOD_SECONDS)
     for path, seconds, memory, cpuset in zip(paths, (6.0, 5.0, 3.0), (600, 500, 300), ("0-5", "0-2", "0"), strict=True):
         stage.group(path, seconds, memory=memory, cpuset=cpuset)
     usages = seen(observer).usages
@@ -292,152 +256,6 @@ def test_processes_that_may_not_be_seen_are_no_trouble(tmp_path: Path) -> None:
     assert used(observer) == {}
 
 
-def jobs_of(observer: Observer, *pids: int) -> list[str]:
-    """Names by process, after another look."""
-    observer.observe()
-    return [observer.job_of(pid).name for pid in pids]
-
-
-DOCKER = "docker-" + "0123456789abcdef" * 4 + ".scope"
-
-
-def test_the_job_of_a_process_is_its_own_else_that_of_its_container_unit_or_session(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
-    stage.process(10, 0.0, "train", "/a.service")
-    stage.proc.set(11, parent=10)
-    for pid, group in ((20, "/system.slice/a.service/inner"), (21, f"/system.slice/{DOCKER}"), (22, "/"), (23, "/x")):
-        stage.process(pid, 0.0, group=group)
-    observer = Observer(stage.host)
-    names = jobs_of(observer, 10, 11, 20, 21, 22, 23)
-    assert names == ["train", "train", "a.service", "docker-0123456789ab", "_unattributed_", "_unattributed_"]
-    rules = {Job("train"): "CARBON_JOB", Job("a.service"): "unit", Job("docker-0123456789ab"): "container"}
-    assert observer.rules == rules
-
-
-def test_a_group_is_read_of_processes_that_somebody_asks_about_and_seldom(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
-    stage.process(10, 0.0, group="/a.service")
-    observer = Observer(stage.host)
-    assert jobs_of(observer, 10) == ["a.service"]
-    stage.proc.write(10, "cgroup", "0::/b.service\n")
-    stage.turn(GROUP_PERIOD_SECONDS - 1)
-    assert jobs_of(observer, 10) == ["a.service"], "not read again yet"
-    stage.turn(1)
-    assert jobs_of(observer, 10) == ["b.service"]
-
-
-def test_a_process_that_becomes_another_program_may_be_of_another_job(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
-    stage.process(10, 0.0, group="/a.service")
-    observer = Observer(stage.host)
-    assert jobs_of(observer, 10) == ["a.service"]
-    stage.proc.set(10, stack=8)
-    stage.proc.write(10, "environ", "CARBON_JOB=train\0")
-    assert jobs_of(observer, 10) == ["train"]
-
-
-def test_a_process_that_has_ended_keeps_its_job_for_two_more_looks(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
-    stage.process(10, 0.0, "train")
-    stage.process(20, 0.0, group="/a.service")
-    stage.process(30, 0.0, "never asked about")
-    observer = Observer(stage.host)
-    assert jobs_of(observer, 10, 20) == ["train", "a.service"]
-    stage.proc.end(10, 20, 30)
-    for _ in range(2):
-        stage.turn()
-        assert jobs_of(observer, 10, 20, 30) == ["train", "a.service", "never asked about"]
-        assert observer.health()[-1].success
-    stage.turn()
-    assert jobs_of(observer, 10, 20, 30) == ["_unattributed_"] * 3
-
-
-def test_a_process_that_ends_just_before_its_group_is_read_again_keeps_it(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
-    stage.process(10, 0.0, group="/a.service")
-    observer = Observer(stage.host)
-    assert jobs_of(observer, 10) == ["a.service"]
-    stage.turn(GROUP_PERIOD_SECONDS)
-    observer.observe()
-    stage.proc.end(10)
-    assert observer.job_of(10) == Job("a.service")
-
-
-def test_another_process_with_the_same_number_is_not_mistaken_for_the_one_that_ended(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
-    stage.process(10, 0.0, "train")
-    observer = Observer(stage.host)
-    assert jobs_of(observer, 10) == ["train"]
-    stage.proc.end(10)
-    stage.proc.set(10, started=2)
-    stage.proc.write(10, "cgroup", "0::/b.service\n")
-    assert jobs_of(observer, 10) == ["b.service"]
-
-
-def test_processes_on_boards_that_are_not_in_proc_are_said_with_the_remedy(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
-    stage.process(10, 0.0, "train")
-    observer = Observer(stage.host)
-    assert jobs_of(observer, 10, 77, 78) == ["train", "_unattributed_", "_unattributed_"]
-    assert observer.health()[-1].success, "they may have ended just now"
-    stage.turn()
-    assert jobs_of(observer, 10, 77, 79) == ["train", "_unattributed_", "_unattributed_"]
-    gpu = observer.health()[-1]
-    assert (gpu.resolver, gpu.success) == ("gpu", False)
-    assert gpu.reason == f"1 processes on boards are not in {stage.proc.root}: their jobs are not known"
-    assert "hostPID: true in Kubernetes" in gpu.remedy
-    assert "--pid=host in Docker" in gpu.remedy
-    assert gpu.seconds > 0
-    stage.turn()
-    assert jobs_of(observer, 10) == ["train"]
-    assert observer.health()[-1].success
-
-
-def test_without_processes_on_boards_there_is_nothing_to_say_of_them(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
-    stage.process(10, 0.0, "train")
-    observer = Observer(stage.host)
-    assert jobs_of(observer, 10) == ["train"]
-    assert [health.resolver for health in observer.health()] == ["environment", "cgroup", "gpu"]
-    observer.observe()
-    assert [health.resolver for health in observer.health()] == ["environment", "cgroup"]
-
-
-@pytest.mark.parametrize("pid", [-1, 0, 2**32 - 1, 2**80])
-def test_the_job_of_a_process_that_cannot_be_is_not_known(tmp_path: Path, pid: int) -> None:
-    stage = Stage(tmp_path)
-    observer = Observer(stage.host)
-    assert observer.job_of(pid) == UNATTRIBUTED, "also before the first look"
-    assert jobs_of(observer, pid) == ["_unattributed_"]
-
-
-def test_a_proc_that_cannot_be_read_leaves_every_process_the_job_that_it_had(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
-    stage.process(10, 0.0, "train")
-    observer = Observer(stage.host)
-    assert jobs_of(observer, 10) == ["train"]
-    (stage.proc.root / "stat").unlink()
-    for _ in range(5):
-        stage.turn()
-        (stage.proc.root / "stat").unlink()
-        with pytest.raises(JobResolutionError):
-            observer.observe()
-        assert observer.job_of(10) == Job("train")
-        assert observer.job_of(77) == UNATTRIBUTED
-        assert observer.health()[-1].success, "that it cannot look is said elsewhere"
-
-
-def test_a_real_process_is_found_in_its_real_group(groups: Groups) -> None:
-    groups.make("board.service")
-    observer = Observer(Host())
-    with run(SLEEP, {"CARBON_JOB": "on the board"}) as marked, run(SLEEP) as plain:
-        marked.says()
-        plain.says()
-        groups.move(plain.pid, "board.service")
-        assert jobs_of(observer, marked.pid, plain.pid) == ["on the board", "board.service"]
-    assert jobs_of(observer, marked.pid, plain.pid) == ["on the board", "board.service"]
-
-
 @needs_root
 def test_environments_of_other_users_are_said_to_be_hidden_with_the_remedy() -> None:
     with run(SLEEP, {"CARBON_JOB": "hidden"}) as program:
@@ -481,6 +299,48 @@ def test_a_marked_and_an_unmarked_process_of_one_real_unit_add_up_to_its_counter
     assert jobs[name] + jobs[unit] == pytest.approx(truth, rel=0.03)
     assert jobs[name] == pytest.approx(1.2, abs=0.15)
     assert jobs[unit] == pytest.approx(1.2, abs=0.15)
+
+
+CONTAINER_BELOW = """
+say("ready"); wait()
+pid = os.fork()
+if pid == 0:
+    say(str(os.getpid())); wait(); burn(0.6); say("burnt"); wait()
+    os._exit(0)
+os.waitpid(pid, 0)
+say("reaped"); wait()
+"""
+
+
+def test_a_container_whose_parent_is_marked_is_charged_to_nobody_twice(groups: Groups) -> None:
+    """As with a runtime that is started in the foreground: it waits for the container, and so has its time."""
+    unit, scope, name = "runner.service", DOCKER, f"runner-{os.getpid()}"
+    groups.make(unit, scope)
+    observer = Observer(Host())
+    jobs = {name: 0.0, DOCKER_JOB: 0.0}
+
+    def look() -> None:
+        for usage in seen(observer).usages:
+            if usage.job.name in jobs:
+                jobs[usage.job.name] += usage.cpu_seconds
+
+    with run(CONTAINER_BELOW, {"CARBON_JOB": name}) as program:
+        assert program.says() == "ready"
+        groups.move(program.pid, unit)
+        observer.observe()
+        program.go_on()
+        groups.move(int(program.says()), scope)
+        look()
+        program.go_on()
+        assert program.says() == "burnt"
+        look()
+        look()
+        program.go_on()
+        assert program.says() == "reaped"
+        look()
+        look()
+    assert jobs[DOCKER_JOB] == pytest.approx(0.6, abs=0.15)
+    assert jobs[name] < 0.15
 
 
 def test_reserved_names_cannot_be_taken_by_a_real_process() -> None:

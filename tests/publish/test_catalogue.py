@@ -25,6 +25,7 @@ CONTRACT = {
     "carbon_job_energy_kwh_total": ("counter", JOB),
     "carbon_job_co2e_grams_total": ("counter", JOB),
     "carbon_job_info": ("gauge", {"job_name", "job_namespace", "job_id", "scheduler", "queue", "job_user"}),
+    "carbon_job_member_info": ("gauge", {"job_name", "job_namespace", "job_pod", "job_container"}),
     "carbon_grid_intensity_grams_per_kwh": ("gauge", {"region", "provider", "scope", "basis"}),
     "carbon_grid_intensity_timestamp_seconds": ("gauge", {"region", "provider"}),
     "carbon_grid_intensity_info": ("gauge", {"region", "provider", "quality", "source", "year"}),
@@ -136,6 +137,16 @@ def test_each_job_has_one_info_and_reserved_names_have_none() -> None:
     assert len(infos) == 70
     assert not {values[0] for values in of("carbon_job_info", snapshot())} & {job.name for job in RESERVED}
     assert of("carbon_jobs_tracked", snapshot()) == {(): 2.0}
+    known = of("carbon_job_info", snapshot())
+    assert known == {("train", "", "", "", "", ""): 1.0, ("eval", "research", "eval-1", "kueue", "team", "ada"): 1.0}
+
+
+def test_the_pods_and_containers_of_a_job_are_told_apart_from_its_info() -> None:
+    members = of("carbon_job_member_info", snapshot())
+    assert members == {
+        ("eval", "research", "eval-x2b4d", ""): 1.0,
+        ("eval", "research", "eval-x2b4d", "main"): 1.0,
+    }
 
 
 def test_what_is_not_known_is_absent_and_not_zero() -> None:

@@ -18,7 +18,7 @@ from support.traces import constant
 from carbon_exporter.sensors.amd_board import SmiBoard
 from carbon_exporter.sensors.amd_counter import CounterCheck
 from carbon_exporter.sensors.amd_smi import joules_counted, own_pids, share_active, watts_drawn, watts_of_limit
-from carbon_exporter.sensors.base import Quality
+from carbon_exporter.sensors.base import Quality, Sample
 from carbon_exporter.units import Joules, Watts
 
 BUSY, NO_PERMISSION = 30, 10
@@ -30,6 +30,14 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     made = Machine(tmp_path)
     with made.fake:
         yield made
+
+
+def users(sample: Sample) -> list[tuple[int, float | None]] | None:
+    """Pid and utilisation of those who are on the board; None where they cannot be seen, which is not nobody."""
+    (occupancy,) = sample.occupancies
+    if occupancy.occupants is None:
+        return None
+    return [(occupant.pid, occupant.utilization) for occupant in occupancy.occupants]
 
 
 def test_a_board_tells_who_it_is(machine: Machine) -> None:
@@ -61,7 +69,7 @@ def test_vitals_that_fail_cost_nothing_else_and_those_that_never_come_are_not_as
     for _ in range(3):
         sample = board.read()
         assert (sample.vitals[0].utilization, sample.vitals[0].temperature) == (None, None)
-        assert sample.occupancies == ()
+        assert users(sample) is None
         machine.clock.now += 5
     calls = machine.fake.calls(0)
     assert (calls["activity"], calls["temperature"], calls["processes"]) == (3, 1, 1)
@@ -101,9 +109,11 @@ def test_processes_are_listed_once_and_the_exporter_is_none_of_them(machine: Mac
     for number, pid in enumerate((41, 7, 41, os.getpid())):
         machine.fake.boards[0].pids[number] = pid
     (board,) = machine.fleet().members
-    (occupancy,) = board.read().occupancies
-    assert [(occupant.pid, occupant.utilization) for occupant in occupancy.occupants] == [(41, None), (7, None)]
+    sample = board.read()
+    (occupancy,) = sample.occupancies
+    assert users(sample) == [(41, None), (7, None)]
     assert (occupancy.device, occupancy.uuid) == ("gpu0", board.devices[0].uuid)
+    assert FIRST in occupancy.aliases
 
 
 def test_who_cannot_see_everybody_says_so_and_names_nobody(machine: Machine) -> None:
@@ -113,10 +123,10 @@ def test_who_cannot_see_everybody_says_so_and_names_nobody(machine: Machine) -> 
     (board,) = machine.fleet().members
     fdinfo = machine.host.procfs / "1" / "fdinfo"
     fdinfo.rmdir()
-    assert board.read().occupancies == ()
+    assert users(board.read()) is None
     assert "SYS_PTRACE" in board.notes[0]
     fdinfo.mkdir()
-    assert len(board.read().occupancies) == 1
+    assert users(board.read()) == [(41, None)]
     assert board.notes == ()
 
 

@@ -227,6 +227,18 @@ def test_a_board_that_sleeps_is_not_woken_and_loses_nothing(tree: DrmTree) -> No
     assert ledger.gap_seconds == {"gpu0": 0.0}
 
 
+def test_who_is_on_a_board_is_not_known_and_schedulers_know_it_by_its_address_and_card(tree: DrmTree) -> None:
+    add_xe(tree)
+    clock = Ticking()
+    (board,) = probe(host_of(tree, clock), NOTHING).members
+    sample = board.read()
+    (card,) = (path.name for path in (tree.device(FIRST) / "drm").glob("card*"))
+    (occupancy,) = sample.occupancies
+    assert (occupancy.device, occupancy.occupants, occupancy.partitions) == ("gpu0", None, ())
+    assert occupancy.aliases == (FIRST, card)
+    assert occupancy.at == sample.readings[0].at
+
+
 def test_through_the_crew_each_board_answers_for_itself(tree: DrmTree) -> None:
     add_xe(tree)
     add_xe(tree, SECOND)
@@ -235,7 +247,7 @@ def test_through_the_crew_each_board_answers_for_itself(tree: DrmTree) -> None:
     sample = crew.gather(10.0)
     assert [reading.device.name for reading in sample.readings] == ["gpu0"]
     assert crew.members[0].trouble is not None
-    assert sample.occupancies == ()
+    assert [occupancy.device for occupancy in sample.occupancies] == ["gpu0"]
     crew.close()
 
 

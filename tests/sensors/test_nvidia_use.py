@@ -46,7 +46,7 @@ def test_compute_graphics_and_mps_processes_are_each_told_once(fake: FakeNvml) -
             *(Process(13, kind="graphics"), Process(11, kind="mps")),
         ]
     )
-    assert set(on(tick(fleet_on(fake))).occupants) == {Occupant(11, 0.6), Occupant(12, 0.2), Occupant(13, 0.0)}
+    assert set(on(tick(fleet_on(fake))).occupants or ()) == {Occupant(11, 0.6), Occupant(12, 0.2), Occupant(13, 0.0)}
 
 
 def test_more_processes_than_there_is_room_for_are_asked_again(fake: FakeNvml) -> None:

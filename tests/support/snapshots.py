@@ -12,6 +12,8 @@ from carbon_exporter.carbon.account import DeviceKey, JobKey, JobTotal
 from carbon_exporter.carbon.base import Intensity, Location
 from carbon_exporter.carbon.grid import Grid
 from carbon_exporter.jobs.base import IDLE, UNATTRIBUTED, Job, PartitionHolder, ResolverHealth
+from carbon_exporter.jobs.naming import JobInfo
+from carbon_exporter.jobs.roll import JobTold
 from carbon_exporter.publish.catalogue import utf8
 from carbon_exporter.sensors.base import Device, Kind, Quality, Vitals
 from carbon_exporter.snapshot import DeviceState, NodeState, SensorHealth, Snapshot, StoreHealth, Today
@@ -66,6 +68,15 @@ def snapshot(**changes: Any) -> Snapshot:
         device_totals={cpu: Joules(10.8e6), dram: Joules(1.8e6)},
         job_totals=totals,
         job_power={JobKey(IDLE, cpu): Watts(10.0), JobKey(Job("train"), cpu): Watts(30.5)},
+        jobs={
+            Job("train"): JobTold(rules=("environment",), why="CARBON_JOB"),
+            Job("eval", "research"): JobTold(
+                JobInfo("eval-1", "kueue", "team", "ada"),
+                (("eval-x2b4d", ""), ("eval-x2b4d", "main")),
+                ("labels",),
+                "batch.kubernetes.io/job-name",
+            ),
+        },
         running={Job("train"): "CARBON_JOB"},
         sensors=(
             SensorHealth("rapl", "active", ("cpu0",), Quality.MEASURED, seconds=0.0004, last_sample=1795310000.0),
@@ -83,7 +94,7 @@ def many_jobs(count: int, prefix: str = "job") -> Snapshot:
     """The small machine with this many jobs more: two series each."""
     cpu = DeviceKey("cpu0", "cpu", "FR")
     totals = {JobKey(Job(f"{prefix}-{n}"), cpu): JobTotal(Joules(n * 1e5), Grams(n / 7)) for n in range(count)}
-    return snapshot(job_totals=totals, job_power={}, partitions=())
+    return snapshot(job_totals=totals, job_power={}, jobs={}, partitions=())
 
 
 def _as_watts(value: float | None) -> Watts | None:
@@ -131,6 +142,13 @@ _grids = st.builds(
 )
 
 
+_infos = st.builds(JobInfo, _texts, _texts, _texts, _texts)
+_members = st.lists(
+    st.tuples(_texts, _texts).filter(any), max_size=3, unique_by=lambda member: (utf8(member[0]), utf8(member[1]))
+)
+_told = st.builds(JobTold, _infos, _members.map(tuple), st.lists(_names, max_size=2).map(tuple), _texts)
+
+
 def _as_sent(key: JobKey) -> tuple[str, ...]:
     return (utf8(key.job.name), utf8(key.job.namespace), utf8(key.device.device), key.device.kind, key.device.region)
 
@@ -160,6 +178,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         device_totals={key: draw(_joules) for key in keys},
         job_totals=totals,
         job_power=power,
+        jobs={job: draw(_told) for job in dict.fromkeys(key.job for key in totals) if draw(st.booleans())},
         running={key.job: draw(_texts) for key in power},
         jobs_folded=draw(st.integers(0, 10**6)),
         sensors=tuple(draw(st.lists(_health, max_size=4, unique_by=lambda health: utf8(health.sensor)))),

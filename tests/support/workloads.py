@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["TICKS", "FakeProc", "Program", "run"]
+__all__ = ["PRELUDE", "TICKS", "FakeProc", "Program", "run"]
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
