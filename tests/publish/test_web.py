@@ -38,7 +38,8 @@ from carbon_exporter.units import Grams, Joules, Watts
 PAGE = files("carbon_exporter.publish").joinpath("page/index.html").read_text(encoding="utf-8")
 JSON = "application/json"
 STATUS_KEYS = {
-    "": "version node time started interval_seconds samples ready power_watts today devices nodes jobs grid pue sensors "
+    "": "version node time started interval_seconds samples ready power_watts today devices nodes jobs grid pue "
+    "sensors "
     "resolvers store",
     "today": "date energy_kwh co2e_grams",
     "grid": "region intensity_grams_per_kwh provider scope basis quality source year located_by note",

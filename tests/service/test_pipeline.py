@@ -289,13 +289,13 @@ class Blade(Node):
 
     def pass_time(self, seconds: float, watts: float, cpu: dict[int, float] | None = None) -> None:
         super().pass_time(seconds, watts, cpu)
-        self.whole = getattr(self, "whole", 1000.0) + self.extra(watts) * seconds
+        self.whole = getattr(self, "whole", 1000.0) + self.whole_watts(watts) * seconds
         self.stamp = getattr(self, "stamp", 0) + 100_000
         place = self.host.sysfs / "cray/pm_counters"
         place.mkdir(parents=True, exist_ok=True)
         (place / "energy").write_text(f"{round(self.whole)} J {self.stamp} us\n")
 
-    def extra(self, watts: float) -> float:
+    def whole_watts(self, watts: float) -> float:
         """Watts of the whole machine."""
         return 1.5 * (watts + dram(1)) + 50
 
@@ -309,7 +309,8 @@ def test_a_whole_node_meter_is_counted_apart_and_survives_a_restart(tmp_path: Pa
     node.tick(5, 100)
     snapshot = node.tick(5, 100)
     (whole,) = snapshot.nodes
-    assert (whole.source, whole.power) == ("cray", pytest.approx(1.5 * 106 + 50, abs=0.3))
+    assert whole.source == "cray"
+    assert whole.power == pytest.approx(1.5 * 106 + 50, abs=0.3)
     assert whole.joules == pytest.approx(10 * (1.5 * 106 + 50), abs=2)
     assert {key.kind for key in snapshot.device_totals} == {"cpu", "dram"}
     node.end()
