@@ -223,14 +223,16 @@ def test_a_container_that_was_seen_before_its_program_began_is_asked_once_more_a
     tmp_path: Path,
 ) -> None:
     stage = Stage(tmp_path)
-    stage.group(DOCKER, 0.0, pids=[10])
-    stage.environment(10, {"_LIBCONTAINER_INITTYPE": "standard"})
+    for pid, path in ((10, DOCKER), (20, f"/docker/{OTHER}")):
+        stage.group(path, 0.0, pids=[pid])
+        stage.environment(pid, {"_LIBCONTAINER_INITTYPE": "standard"})
     observer = watching(stage)
+    stage.environment(10, {"CARBON_JOB": "web"})
     stage.turn(ENVIRONMENT_PERIOD_SECONDS)
-    assert jobs(observer) == {Job(f"docker-{ID[:12]}")}
-    stage.environment(10, {"CARBON_JOB": "too late"})
+    assert jobs(observer) == {Job("web"), Job(f"docker-{OTHER[:12]}")}
+    stage.environment(20, {"CARBON_JOB": "too late"})
     stage.turn(10 * ENVIRONMENT_PERIOD_SECONDS)
-    assert jobs(observer) == {Job(f"docker-{ID[:12]}")}
+    assert jobs(observer) == {Job("web"), Job(f"docker-{OTHER[:12]}")}
 
 
 def test_in_a_pod_no_process_is_asked_where_there_is_an_api_server(tmp_path: Path) -> None:

@@ -107,8 +107,9 @@ def machine(directory: Path, here: Node) -> FakeNvml:
 @contextmanager
 def exporter_of(directory: Path, fake: FakeNvml) -> Iterator[Shares]:
     flags = ("--sample.interval=500ms", f"--storage.path={directory / 'state'}", "--kubernetes.pods=off")
+    room = ("--jobs.max=1000", "--series.max=100000")  # for what else runs on this machine
     socket = f"--kubernetes.pod-resources-socket={directory / 'kubelet.sock'}"
-    with Exporter(*flags, socket, environ=environment(fake)) as exporter:
+    with Exporter(*flags, *room, socket, environ=environment(fake)) as exporter:
         yield Shares(exporter)
 
 

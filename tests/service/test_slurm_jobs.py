@@ -1,7 +1,7 @@
 """A real Slurm's jobs under a real exporter: their names, their energy, and the boards that they were given.
 
 One package draws 100 W whatever happens, so that a job's joules tell the CPU seconds that it was charged for:
-100 W x CPU seconds / CPUs.
+100 W x CPU seconds / CPUs. They burn for long enough that a counter which a busy machine moves late is no matter.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ use = resource.getrusage(resource.RUSAGE_SELF)
 (place / f"{name}.new").write_text(json.dumps(use.ru_utime + use.ru_stime))
 (place / f"{name}.new").rename(place / f"{name}.said")
 while len(sys.argv) > 4 and not (place / "go").exists():
-    time.sleep(0.05)
+    time.sleep(0.2)
 """
 """Burns so many CPU seconds, says what it really used, and waits for a file `go` if it is told to."""
 
@@ -115,6 +115,18 @@ def settled(shares: Shares) -> Series:
     return shares.watch(1.0)
 
 
+def of_tools(job: str) -> float:
+    """CPU seconds of a job's own script and of `srun` in it, which are the job's, too: all but the steps' programs."""
+    mark, seconds = f"SLURM_JOB_ID={job}".encode(), 0.0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            program = (process / "cmdline").read_bytes().split(b"\0")[0]
+            if program != os.fsencode(sys.executable) and mark in (process / "environ").read_bytes().split(b"\0"):
+                words = (process / "stat").read_text().rpartition(") ")[2].split()
+                seconds += (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+
 def are_free(shares: Shares, devices: Sequence[str]) -> bool:
     """Whether these boards are nobody's."""
     before, after = shares.scrape(), shares.watch(0.5)
@@ -126,12 +138,12 @@ def test_an_array_and_steps_without_groups_are_named_by_their_environment(tmp_pa
         here = stack.enter_context(bench(tmp_path))
         shares = stack.enter_context(watched(tmp_path / "names"))
         by_number = stack.enter_context(watched(tmp_path / "numbers", "--jobs.naming=slurm-id,environment,unit"))
-        array = here.slurm.submit(here.burn(1.2, "task$SLURM_ARRAY_TASK_ID"), "--array=3,5", "--job-name=sweep")
-        steps = "\n".join(f"srun --overlap -n1 {here.burn(1.2, f'step{number}')} &" for number in (0, 1))
+        array = here.slurm.submit(here.burn(2.2, "task$SLURM_ARRAY_TASK_ID"), "--array=3,5", "--job-name=sweep")
+        steps = "\n".join(f"srun --overlap -n1 {here.burn(2.2, f'step{number}')} &" for number in (0, 1))
         job = here.slurm.submit(f"{steps}\nwait", "--ntasks=2", "--job-name=train")
-        brief = here.slurm.submit(here.burn(2.5, "brief", wait=False), "--job-name=brief")
-        step = here.slurm.submit(f"srun -n1 {here.burn(2.5, 'of-step', wait=False)}", "--job-name=brief-step")
-        tasks, both = here.used("task3", "task5"), here.used("step0", "step1")
+        brief = here.slurm.submit(here.burn(3.5, "brief", wait=False), "--job-name=brief")
+        step = here.slurm.submit(f"srun -n1 {here.burn(3.5, 'of-step', wait=False)}", "--job-name=brief-step")
+        tasks, both = here.used("task3", "task5"), here.used("step0", "step1") + of_tools(job)
         ended = {"brief": here.used("brief"), "brief-step": here.used("of-step")}
         assert here.slurm.wait(brief) == here.slurm.wait(step) == ("COMPLETED",)
 
@@ -166,13 +178,13 @@ def test_jobs_in_groups_are_counted_once_whichever_hierarchy_the_exporter_reads(
         version_1 = stack.enter_context(watched(tmp_path / "v1", flag, hierarchies=("cpuacct", "memory"), fake=fake))
         both = (hybrid, version_1)
         array = here.slurm.submit(
-            here.burn(2.0, "task$SLURM_ARRAY_TASK_ID"), "--array=4", "--job-name=sweep", "--gres=gpu:1"
+            here.burn(2.6, "task$SLURM_ARRAY_TASK_ID"), "--array=4", "--job-name=sweep", "--gres=gpu:1"
         )
-        steps = "\n".join(f"srun --overlap -n1 {here.burn(1.2, f'step{number}')} &" for number in (0, 1))
+        steps = "\n".join(f"srun --overlap -n1 {here.burn(1.8, f'step{number}')} &" for number in (0, 1))
         job = here.slurm.submit(f"{steps}\nwait", "--ntasks=2", "--job-name=train", "--gres=gpu:1")
         (mapping / "2").write_text(f"{job}\n")
         (mapping / "3").write_text("99999\n")
-        used = {"sweep": here.used("task4"), "train": here.used("step0", "step1")}
+        used = {"sweep": here.used("task4"), "train": here.used("step0", "step1") + of_tools(job)}
         common = {"scheduler": "slurm", "queue": "short", "job_user": Path("/proc/self").owner()}
         given = {"gpu0": "sweep", "gpu1": "train", "gpu2": "train", "gpu3": "slurm-99999"}
         for shares in both:

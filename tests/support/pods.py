@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -34,7 +35,8 @@ class Naming:
     job: str
 
     def workload(self, name: str) -> Workload:
-        """The one of this name, with numbers of its own: always the same for the same name."""
+        """The one of this name, with numbers of its own: the same for the same name, and in no other run of tests."""
+        name = f"{name} {os.getpid()}"
         uid, digest = uid_of(name), hashlib.sha256(name.encode()).hexdigest()
         words = {
             "uid": uid,
@@ -84,9 +86,9 @@ NAMINGS = {
 """Runtimes, drivers and QoS classes by what people call them."""
 
 
-def start(code: str, *arguments: object) -> AbstractContextManager[Program]:
-    """One of the programs below."""
-    return run(f"sys.argv[1:] = {[str(one) for one in arguments]!r}\n{code}")
+def start(code: str, *arguments: object, **environment: str) -> AbstractContextManager[Program]:
+    """A program with arguments, such as one of those below."""
+    return run(f"sys.argv[1:] = {[str(one) for one in arguments]!r}\n{code}", environment)
 
 
 BURN = """
