@@ -41,6 +41,12 @@ class Use:
         self.memory_bytes += more.memory_bytes
         self.cpus_reserved += more.cpus_reserved
 
+    def subtract(self, part: Group) -> None:
+        """Without what a group within has used, and holds."""
+        self.cpu_seconds -= part.fresh_seconds
+        self.memory_bytes -= part.memory
+        self.cpus_reserved -= part.cpus_reserved
+
 
 @dataclass(slots=True)
 class Group:
@@ -61,6 +67,8 @@ class Group:
     memory: float = 0.0
     memory_at: float = -math.inf
     cpus_reserved: float = 0.0
+    fresh_seconds: float = 0.0
+    """CPU seconds between the last look and the one before, subgroups included."""
 
     def charge(self, alone: Use, marked: Use | None) -> Use:
         """What it pays itself: its own use without that of marked processes in it."""
@@ -97,15 +105,13 @@ class Groups:
         for path, group in groups.items():
             inside = groups.get(group.above) if group.above else None
             self._refresh(path, group, inside, now, reservations=reservations)
-            delta = max(0.0, usage[path] - group.cpu_seconds)
+            group.fresh_seconds = max(0.0, usage[path] - group.cpu_seconds)
             group.cpu_seconds = usage[path]
-            alone[path] = Use(delta, group.memory, group.cpus_reserved)
-        whole = {path: (use.cpu_seconds, use.memory_bytes, use.cpus_reserved) for path, use in alone.items()}
-        for path, group in groups.items():
+            alone[path] = Use(group.fresh_seconds, group.memory, group.cpus_reserved)
+        for group in groups.values():
             above = alone.get(group.above) if group.above else None
             if above is not None:
-                cpu, memory, reserved = whole[path]
-                above.add(Use(-cpu, -memory, -reserved))
+                above.subtract(group)
         gone = {path: (group, looks + 1) for path, (group, looks) in self._gone.items() if looks < GONE_LOOKS}
         gone.update((path, (self._groups[path], 1)) for path in self._groups.keys() - groups.keys())
         self._groups, self._gone = groups, gone
@@ -132,7 +138,9 @@ class Groups:
             waits = self._namer.awaits(group.place, known) and now - group.born < PENDING_SECONDS
             group.name = None if waits else self._namer.of_group(group.place, known, group.environment)
         if now - group.memory_at >= MEMORY_PERIOD_SECONDS:
-            group.memory, group.memory_at = self._tree.memory_bytes(path), now
+            # the first time earlier than it was, so that a node's groups are not all read at the same tick again
+            early = hash(path) % MEMORY_PERIOD_SECONDS if math.isinf(group.memory_at) else 0.0
+            group.memory, group.memory_at = self._tree.memory_bytes(path), now - early
             group.cpus_reserved = self._reserved(path, group) if reservations else 0.0
 
     def _known(self, group: Group) -> Known:

@@ -61,6 +61,8 @@ class MarkedProcesses:
         self._namer = namer
         self._variables = namer.variables
         self._marks: dict[tuple[int, int], Mark] = {}
+        self._passed_over: dict[tuple[int, int], Mark] = {}
+        """Those that the table leaves out: most of a busy node's, so that they are kept and not gone through."""
         self._by_pid: dict[int, Mark] | None = None
         """The same by pid alone, once somebody has asked."""
         self._ended: dict[int, tuple[Mark, int]] = {}
@@ -82,10 +84,6 @@ class MarkedProcesses:
             for process in processes:
                 if process.key not in marks:
                     self._meet_line(process, by_pid, marks)
-        passed_over = self._table.passed_over
-        marks.update((key, self._marks[key]) for key in passed_over if key in self._marks)
-        named = {process.pid for process in processes if marks[process.key].name is not None}
-        self._table.pass_over(process.key for process in processes if _is_of_no_interest(process, marks, named))
         self._remember_ended(marks)
         self._marks, self._by_pid = marks, None
         self._unreadable &= marks.keys()
@@ -94,6 +92,7 @@ class MarkedProcesses:
         marked = [(process, mark, mark.name) for process, mark in both if mark.name is not None]
         for process, mark, _ in marked:
             self._look_at_group(process.pid, mark, now)
+        self._pass_over(processes, {process.pid for process, _, _ in marked})
         return marked
 
     def knows(self, pid: int) -> bool:
@@ -116,13 +115,23 @@ class MarkedProcesses:
 
     def _living(self) -> dict[int, Mark]:
         if self._by_pid is None:
-            self._by_pid = {pid: mark for (pid, _), mark in self._marks.items()}
+            both = (*self._passed_over.items(), *self._marks.items())
+            self._by_pid = {pid: mark for (pid, _), mark in both}
         return self._by_pid
 
     def _remember_ended(self, marks: Mapping[tuple[int, int], Mark]) -> None:
         ended = {pid: (mark, age + 1) for pid, (mark, age) in self._ended.items() if age < ENDED_UPDATES}
-        ended.update((key[0], (self._marks[key], 1)) for key in self._marks.keys() - marks.keys())
+        gone = {key: self._marks[key] for key in self._marks.keys() - marks.keys()}
+        forgotten = ((key, self._passed_over.pop(key, None)) for key in self._table.take_forgotten())
+        gone.update((key, mark) for key, mark in forgotten if mark is not None)
+        ended.update((pid, (mark, 1)) for (pid, _), mark in gone.items())
         self._ended = ended
+
+    def _pass_over(self, processes: Sequence[Process], named: Collection[int]) -> None:
+        """Leave out from now on what is of no interest; `named` are the processes of jobs."""
+        keys = [process.key for process in processes if _is_of_no_interest(process, self._marks, named)]
+        self._table.pass_over(keys)
+        self._passed_over.update((key, self._marks.pop(key)) for key in keys)
 
     def memory_bytes(self, members: Sequence[tuple[Process, Mark]], now: float) -> dict[int, float]:
         """Bytes by pid of the processes of one job, pages that they share counted once."""

@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 from carbon_exporter.jobs.base import Job, clean_name
 from carbon_exporter.jobs.naming_kubernetes import ANNOTATION, label_name, owner_name, pod_name, pod_queue
@@ -72,8 +73,7 @@ class Facts:
     slurm: SlurmJob | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class JobInfo:
+class JobInfo(NamedTuple):
     """What is said of a job beside its name; empty for what is not known."""
 
     job_id: str = ""
@@ -86,9 +86,11 @@ class JobInfo:
     """Name, or number where only the path tells."""
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
-    """A workload's job, and why it has that name."""
+class Name(NamedTuple):
+    """A workload's job, and why it has that name.
+
+    A tuple, as are the keys made of it: all of them are hashed at each tick.
+    """
 
     job: Job
     rule: str

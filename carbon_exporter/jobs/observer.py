@@ -203,7 +203,11 @@ class Observer:
         for path, group, alone in self._groups.look(now, possible, reservations=self.reservations):
             if group.name is not None:
                 self._note(group.name)
-                sums.setdefault(group.name.job, Use()).add(group.charge(alone, in_groups.get(path)))
+                mine, job = group.charge(alone, in_groups.get(path)), group.name.job
+                if job in sums:
+                    sums[job].add(mine)
+                else:
+                    sums[job] = mine
         self._seconds["cgroup"] = perf_counter() - began
 
     def _name_of_group(self, path: str) -> Name | None:

@@ -52,6 +52,7 @@ class ProcessTable:
         """Those that `pass_over` named, by the name of their directory: most of what /proc lists is among them."""
         self._to_check = [set[str]() for _ in range(CHECK_EVERY_SCANS)]
         """The same names, by the scan at which they are looked at again."""
+        self._forgotten: list[PidAndStart] = []
         self._scans = 0
         self._texts: dict[int, bytes] = {}
         self._owed: dict[int, int] = {}
@@ -92,15 +93,15 @@ class ProcessTable:
             self._passed_over[name] = key
             self._to_check[key[0] % CHECK_EVERY_SCANS].add(name)
 
-    @property
-    def passed_over(self) -> Iterable[PidAndStart]:
-        """Those that are left out and still lived at the last scan, as far as that is known."""
-        return self._passed_over.values()
+    def take_forgotten(self) -> list[PidAndStart]:
+        """Those that were passed over and have ended, as far as that is known, since this was last asked."""
+        forgotten, self._forgotten = self._forgotten, []
+        return forgotten
 
     def _forget(self, names: Iterable[str]) -> None:
         """Pass these over no longer."""
         for name in names:
-            del self._passed_over[name]
+            self._forgotten.append(self._passed_over.pop(name))
             self._to_check[int(name) % CHECK_EVERY_SCANS].discard(name)
 
     def _wanted(self, listed: set[str]) -> list[int]:

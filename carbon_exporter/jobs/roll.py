@@ -63,7 +63,7 @@ class JobRoll:
         ordered = sorted(said, key=lambda name: (name.rule, name.why, name.member))
         members = sorted({name.member for name in said} - {("", "")})
         return JobTold(
-            replace(info, user=self._privacy.user(info.user)),
+            info._replace(user=self._privacy.user(info.user)),
             tuple(members[:MOST_MEMBERS]),
             tuple(dict.fromkeys(name.rule for name in ordered)),
             ordered[0].why,

@@ -142,7 +142,7 @@ def test_pods_pay_for_the_boards_that_they_were_given_whatever_befalls_the_kubel
 
         first = stack.enter_context(kubelet(socket, listing(fake)))
         shares.wait(lambda series: resolver(series, NAME) == 1 and "ml/quiet" in joules_by_job(series, "gpu0"))
-        before = shares.watch(1.6)  # half an interval is shared with what was there before, and is posted late
+        before = shares.watch(2.6)  # half an interval is shared with what was there before, and is posted late
         first.go_on.clear()
         after = shares.watch(4)
         assert_shares(before, after, EXPECTED)

@@ -162,7 +162,7 @@ def test_a_pod_and_its_boards_are_called_by_what_the_api_server_tells(tmp_path: 
         }
         assert members(series, "fit") == {("pair", "two")}
         assert members(series, "bert") == {(f"labelled-{n}", part) for n in (0, 1) for part in ("", "main")}
-        before = shares.watch(1.1)
+        before = shares.watch(2.6)
         after = shares.watch(2.1)
         assert time.monotonic() - shares.exporter.began < PENDING_SECONDS, "this machine is too slow"
         jobs = {"gpu0": "ml/vision", "gpu1": "ml/fit", "gpu2": "ml/bert", "gpu3": "_unattributed_"}

@@ -56,15 +56,15 @@ for pid in [os.getpid(), *workers]:
 say(resident); wait()
 before = resource.getrusage(resource.RUSAGE_SELF)
 burn(own)
-os.close(let_go)
-for worker in workers:
-    os.waitpid(worker, 0)
+for _ in workers:
+    os.write(let_go, b"!")
+    os.wait()
 mine, theirs = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
 used = mine.ru_utime + mine.ru_stime - before.ru_utime - before.ru_stime + theirs.ru_utime + theirs.ru_stime
 say(used - sum(map(float, os.read(hear, 65536).split()))); wait()
 """
-"""Says the sum of the resident sizes, with all workers there; then works, waits for them, and says what all
-used in working."""
+"""Says the sum of the resident sizes, with all workers there; then works, lets one after the other work and waits
+for it, and says what all used in working."""
 
 
 @dataclass(frozen=True)
