@@ -16,7 +16,7 @@ from benchmarks.figure import Figure, Plan
 from carbon_exporter import __version__, logs
 from carbon_exporter.cli.table import table
 
-QUESTIONS = ("scrape", "idle", "start", "tick", "boards", "sampling")
+QUESTIONS = ("scrape", "idle", "start", "tick", "boards", "containers", "sampling")
 """Modules of this package with a function `figures(plan)`, in the order they are asked."""
 _WIDTH = 160
 

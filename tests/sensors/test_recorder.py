@@ -115,7 +115,7 @@ def test_a_replay_at_the_same_ticks_gives_what_the_live_run_gave(
     for look in looks:
         clock.now = later + (look.at - began)
         played = replay.read()
-        assert [shown(device) for device in replay.devices] == [shown(device) for device in look.devices]
+        assert {shown(device) for device in replay.devices} == {shown(device) for device in look.devices}
         assert {device.sensor for device in replay.devices} <= {"replay"}
         assert shown_slices(again.post(played.readings), later) == shown_slices(live.post(look.sample.readings), began)
         assert [one.uncertainty for one in played.readings] == [one.uncertainty for one in look.sample.readings]
