@@ -20,6 +20,8 @@ __all__ = ["Group", "Groups", "Use"]
 
 MEMORY_PERIOD_SECONDS = 15.0
 """memory.stat makes the kernel add up its per-CPU counts, so it is read less often than the CPU counters."""
+MEMORY_TURNS = 3
+"""A third of a node's groups at each tick of the default interval."""
 ENVIRONMENT_PERIOD_SECONDS = 15.0
 GONE_LOOKS = 2
 """So many looks a group is remembered after its end: who was on a board is often told later than that it is gone."""
@@ -57,6 +59,8 @@ class Group:
     cpu_seconds: float
     above: str | None
     """The path of the workload that it lies in."""
+    pending_until: float
+    """So long it waits for a name that a directory outside may know. A pod's containers wait with it, and not anew."""
     name: Name | None = None
     known: Known | None = None
     environment: dict[str, str] = field(default_factory=dict)
@@ -87,6 +91,7 @@ class Groups:
         self._procfs = str(procfs)
         self._namer = namer
         self._groups: dict[str, Group] = {}
+        self._first_readings = 0
         self._gone: dict[str, tuple[Group, int]] = {}
         """Groups that have gone, and how many looks ago."""
 
@@ -128,25 +133,34 @@ class Groups:
         if known is not None and seconds >= known.cpu_seconds:
             return known
         place = place_of(path) or Place("unit", path)
-        return Group(place, now, 0.0 if seconds <= possible else seconds, owner(path.rpartition("/")[0]))
+        above = owner(path.rpartition("/")[0])
+        pod = self._groups.get(above) if above and place.pod else None
+        pending_until = pod.pending_until if pod and pod.place.pod == place.pod else now + PENDING_SECONDS
+        return Group(place, now, 0.0 if seconds <= possible else seconds, above, pending_until)
 
     def _refresh(self, path: str, group: Group, above: Group | None, now: float, *, reservations: bool) -> None:
         asked = _inherit(group, above) or self._ask(path, group, now)
         known = self._known(group)
-        if asked or known != group.known or self._may_give_up(group, known, now):
+        if asked or (known is not group.known and known != group.known) or self._may_give_up(group, known, now):
             group.known = known
-            waits = self._namer.awaits(group.place, known) and now - group.born < PENDING_SECONDS
+            waits = self._namer.awaits(group.place, known) and now < group.pending_until
             group.name = None if waits else self._namer.of_group(group.place, known, group.environment)
         if now - group.memory_at >= MEMORY_PERIOD_SECONDS:
-            # the first time earlier than it was, so that a node's groups are not all read at the same tick again
-            early = hash(path) % MEMORY_PERIOD_SECONDS if math.isinf(group.memory_at) else 0.0
+            early = self._early() if math.isinf(group.memory_at) else 0.0
             group.memory, group.memory_at = self._tree.memory_bytes(path), now - early
             group.cpus_reserved = self._reserved(path, group) if reservations else 0.0
+
+    def _early(self) -> float:
+        """How much earlier than it was a group's first reading counts: not all are to be read at the same ticks."""
+        self._first_readings += 1
+        return MEMORY_PERIOD_SECONDS / MEMORY_TURNS * ((self._first_readings - 1) % MEMORY_TURNS)
 
     def _known(self, group: Group) -> Known:
         """What the directories know, or have known: they forget what has ended, and a group may outlive that."""
         known, before = self._namer.known_of(group.place, group.environment), group.known
-        return Known(known.pod or before.pod, known.container or before.container) if before else known
+        if before is None or (known.pod is before.pod and known.container is before.container):
+            return before or known
+        return Known(known.pod or before.pod, known.container or before.container)
 
     def _ask(self, path: str, group: Group, now: float) -> bool:
         """Read a process's environment if the name may depend on it; True if that has told something new.
@@ -171,7 +185,7 @@ class Groups:
 
     def _may_give_up(self, group: Group, known: Known, now: float) -> bool:
         """Whether a pod has waited long enough for its metadata."""
-        return group.name is None and self._namer.awaits(group.place, known) and now - group.born >= PENDING_SECONDS
+        return group.name is None and self._namer.awaits(group.place, known) and now >= group.pending_until
 
     def _reserved(self, path: str, group: Group) -> float:
         """CPUs kept for a group: by its cpuset, or by what its pod has requested."""

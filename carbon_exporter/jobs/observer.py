@@ -214,7 +214,11 @@ class Observer:
         return self._groups.name_of(path) if self._groups else None
 
     def _note(self, name: Name) -> None:
-        self.names.setdefault(name.job, set()).add(name)
+        said = self.names.get(name.job)
+        if said is None:
+            self.names[name.job] = {name}
+        else:
+            said.add(name)
 
 
 def _has_capabilities(wanted: int) -> bool:

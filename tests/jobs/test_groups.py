@@ -13,7 +13,7 @@ from support.stage import Cluster, Engine, Kubelet, Stage
 from support.workloads import run
 
 from carbon_exporter.jobs.base import Activity, Job
-from carbon_exporter.jobs.groups import ENVIRONMENT_PERIOD_SECONDS, GONE_LOOKS, MEMORY_PERIOD_SECONDS
+from carbon_exporter.jobs.groups import ENVIRONMENT_PERIOD_SECONDS, GONE_LOOKS, MEMORY_PERIOD_SECONDS, MEMORY_TURNS
 from carbon_exporter.jobs.namer import PENDING_SECONDS, Directories, Namer
 from carbon_exporter.jobs.observer import Observer
 from carbon_exporter.jobs.workload import Container, Pod, PodContainer
@@ -124,6 +124,20 @@ def test_a_request_that_is_known_late_counts_from_the_next_reading_on(tmp_path: 
     assert [usage.cpus_reserved for usage in looked(observer).usages] == [3.0]
 
 
+def test_the_memory_of_many_groups_is_not_read_at_one_look(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    for number in range(12):
+        stage.group(f"{number}.service", 0.0, memory=1)
+    observer = watching(stage)
+    for number in range(12):
+        stage.group(f"{number}.service", 0.0, memory=2)
+    known = []
+    for _ in range(MEMORY_TURNS):
+        stage.turn(MEMORY_PERIOD_SECONDS / MEMORY_TURNS)
+        known.append(sum(usage.memory_bytes for usage in looked(observer).usages) - 12)
+    assert known == [4, 8, 12]
+
+
 # Names that come late
 
 
@@ -153,6 +167,19 @@ def test_a_pod_of_which_nobody_knows_goes_by_its_uid_after_fifteen_seconds(
         stage.turn()
         waited += 5.0
     assert jobs(observer) == {UNKNOWN}, "one job, not one for each container"
+
+
+def test_a_new_container_of_a_pod_that_has_waited_in_vain_is_its_pods_at_once(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    pod_of(stage, {POD_PATH: 0.0})
+    observer = watching(stage, kubelet=Kubelet())
+    stage.turn(PENDING_SECONDS)
+    pod_of(stage, {POD_PATH: 1.0, MAIN: 1.0})
+    assert used(observer) == {UNKNOWN: 1.0}
+    stage.turn()
+    stage.remove(MAIN)
+    pod_of(stage, {POD_PATH: 3.0, SIDECAR: 1.0})
+    assert used(observer) == {UNKNOWN: 2.0}
 
 
 def test_without_anybody_to_ask_a_pod_does_not_wait(tmp_path: Path) -> None:

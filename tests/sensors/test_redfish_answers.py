@@ -176,15 +176,21 @@ def test_a_question_that_was_lost_is_asked_once_more_and_not_for_ever(server: Bm
     sensor = sensor_of(server, password_file, clock)
     sensor.read()
 
-    def hang_up(handler: Any) -> None:
-        handler.close_connection = True
-        if server.count("GET", POWER) % 2:
-            handler.send(200, power(400))
+    lost: list[str] = []
 
-    server.answers[POWER] = hang_up
+    def lose_the_first(handler: Any) -> None:
+        if lost:
+            handler.send(200, power(400))
+        else:
+            lost.append(handler.path)
+            handler.close_connection = True
+
+    server.answers[POWER] = lose_the_first
     for _ in range(3):
+        lost.clear()
         clock.now += 5
         assert sensor.read().failures == ()
+        assert lost == [POWER]
     server.answers[POWER] = lambda handler: setattr(handler, "close_connection", True)
     server.requests.clear()
     clock.now += 5
