@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -82,6 +84,7 @@ def slurm(directory: Path, *, groups: bool = False, boards: int = 0) -> Iterator
     running = Slurm(directory, node, environment)
     _configure(running, groups=groups, boards=boards)
     with ExitStack() as stack:
+        stack.enter_context(_alone())
         stack.callback(_remove_groups, node)
         stack.callback(_kill_left, running)
         key = directory / "munge.key"
@@ -146,6 +149,14 @@ def _configure(running: Slurm, *, groups: bool, boards: int) -> None:
         os.mknod(directory / f"nvidia{number}", 0o20666, os.makedev(195, number))
     devices = (f"Name=gpu File={directory / f'nvidia{number}'}\n" for number in range(boards))
     (directory / "gres.conf").write_text("".join(devices))
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One Slurm at a time on a machine: tests that run side by side wait here for each other."""
+    with (Path(tempfile.gettempdir()) / f"slurm-of-tests-{os.getuid()}").open("w") as place:
+        fcntl.flock(place, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
