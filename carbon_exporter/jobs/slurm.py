@@ -1,7 +1,8 @@
-r"""Slurm: a job from its steps' environment and from its control group's path. Pure.
+"""Slurm: a job from its steps' environment. Pure.
 
-The environment says who (sbatch(1), srun(1), "OUTPUT ENVIRONMENT VARIABLES"), the path says for sure which job, for no
-user can leave it. Both number a job alike (`SLURM_JOB_ID`); a task of an array is called `ARRAY_TASK` as `squeue` does.
+The environment says who (sbatch(1), srun(1), "OUTPUT ENVIRONMENT VARIABLES"); the control group's path (places.py) says
+for sure which job, for no user can leave it. Both number a job alike (`SLURM_JOB_ID`); a task of an array is called
+`ARRAY_TASK` as `squeue` does.
 
 What was seen of Slurm 22.05, and why the boards are found as they are:
 
@@ -25,7 +26,7 @@ from carbon_exporter.jobs.base import clean_name
 from carbon_exporter.jobs.cuda_devices import ALL, parse_slurm_gpus, parse_visible
 from carbon_exporter.jobs.workload import SlurmJob
 
-__all__ = ["VARIABLES", "slurm_job", "slurm_number", "slurm_path"]
+__all__ = ["VARIABLES", "slurm_job", "slurm_number"]
 
 VARIABLES = (
     "SLURM_JOB_ID",
@@ -47,16 +48,9 @@ VARIABLES = (
 )
 """All that is read here of an environment."""
 
-LONGEST_PATH = 4096
+LONGEST_LIST = 4096
 
 _NUMBER = re.compile(r"[0-9]{1,10}")
-_PATH = re.compile(
-    r"/(?:slurm(?:_[^/]{1,255})?(?:/uid_[0-9]{1,10})?|(?:[^/]{1,255}_)?slurmstepd\.scope)"
-    r"/job_(?P<job>[0-9]{1,10})(?:/step_(?P<step>[0-9a-z+.]{1,32}))?(?=/|$)"
-)
-"""Version 1: `/slurm/uid_1000/job_211/step_0/task_0`, with the node's name where several slurmd share a machine
-(`/slurm_node7/…`), as Debian builds it. Version 2: `/system.slice/slurmstepd.scope/job_211/step_0/user/task_0`, or
-`node7_slurmstepd.scope`."""
 _FIRST_NODE = re.compile(r"(?P<prefix>[^\[,]*)(?:\[(?P<number>[0-9]+)[^\]]*\](?P<suffix>[^,\[]*))?")
 
 
@@ -82,17 +76,6 @@ def slurm_job(environment: Mapping[str, str]) -> SlurmJob | None:
 def slurm_number(environment: Mapping[str, str]) -> str | None:
     """The job's own number, as its control group's path has it too; None if the environment is none of Slurm's."""
     return _number(environment, "SLURM_JOB_ID") or _number(environment, "SLURM_JOBID")
-
-
-def slurm_path(path: str) -> tuple[str, str] | None:
-    """Job and step of a control group: `("211", "0")`; the deepest if there are several, None if there is none.
-
-    The step is a number, `batch`, `extern` or `interactive`, and empty for the job's own group. On version 1 the path
-    of a process stands in the lines of those controllers only that Slurm was told to use: always in `freezer`
-    (proctrack/cgroup), in `cpuacct` with jobacct_gather/cgroup, in `cpuset` and `devices` with task/cgroup.
-    """
-    found = [(match["job"], match["step"] or "") for match in _PATH.finditer(path[:LONGEST_PATH])]
-    return found[-1] if found else None
 
 
 def _number(environment: Mapping[str, str], variable: str) -> str | None:
@@ -134,7 +117,7 @@ def _boards(environment: Mapping[str, str]) -> tuple[str, ...]:
 def _on_first_node(environment: Mapping[str, str]) -> bool:
     """Whether the job's script runs on this node: the first of its list (`node[03-05,9]`), as far as is known."""
     here, nodes = environment.get("SLURMD_NODENAME", ""), environment.get("SLURM_JOB_NODELIST", "")
-    match = _FIRST_NODE.match(nodes[:LONGEST_PATH])
+    match = _FIRST_NODE.match(nodes[:LONGEST_LIST])
     if not here or match is None or not match[0]:
         return True
     return here == f"{match['prefix']}{match['number'] or ''}{match['suffix'] or ''}"

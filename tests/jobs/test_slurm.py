@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.facts import step_of
 
 from carbon_exporter.jobs.base import RESERVED, Job
-from carbon_exporter.jobs.slurm import VARIABLES, slurm_job, slurm_number, slurm_path
+from carbon_exporter.jobs.slurm import VARIABLES, slurm_job, slurm_number
 from carbon_exporter.jobs.workload import SlurmJob
 
 BATCH = {
@@ -160,7 +161,7 @@ PATHS = [
 
 @pytest.mark.parametrize(("path", "place"), PATHS)
 def test_a_path_names_job_and_step(path: str, place: tuple[str, str] | None) -> None:
-    assert slurm_path(path) == place
+    assert step_of(path) == place
 
 
 def test_values_are_bounded_and_never_pass_for_reserved_names() -> None:
@@ -190,5 +191,5 @@ def test_any_environment_is_a_clean_job_or_none(environment: dict[str, str]) -> 
     | st.lists(st.sampled_from([part for path, _ in PATHS for part in path.split("/")])).map("/".join)
 )
 def test_any_path_is_a_place_or_none(path: str) -> None:
-    place = slurm_path(path)
+    place = step_of(path)
     assert place is None or (place[0].isdecimal() and len(place[1]) <= 32)

@@ -113,7 +113,12 @@ def test_two_scrapers_one_or_none_make_no_difference_to_the_totals(tmp_path: Pat
     with driven_tree(sysfs, TRACE) as truth, ExitStack() as stack:
         lives = []
         for scrapers in range(3):
-            flags = ("--sample.interval=500ms", f"--path.sysfs={sysfs}", f"--storage.path={tmp_path / str(scrapers)}", *ROOM)
+            flags = (
+                "--sample.interval=500ms",
+                f"--path.sysfs={sysfs}",
+                f"--storage.path={tmp_path / str(scrapers)}",
+                *ROOM,
+            )
             life = stack.enter_context(Exporter(*flags))
             lives.append((life, tmp_path / str(scrapers), state_of(tmp_path / str(scrapers))))
             for _ in range(scrapers):

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.facts import step_of
 from support.slurm import ROOT, Slurm, has_version_1_groups, slurm
 
 from carbon_exporter.jobs.procfs import parse_cgroup, parse_environ
-from carbon_exporter.jobs.slurm import slurm_job, slurm_number, slurm_path
+from carbon_exporter.jobs.slurm import slurm_job, slurm_number
 
 BURN = """
 import json, os, resource, sys, time
@@ -101,7 +102,7 @@ def test_tasks_of_an_array_and_steps_of_a_job_say_whose_they_are(tmp_path: Path)
         assert (one.id, one.name, one.account, one.partition) == (job, "train", "vision", "short")
         assert one.user == Path(f"/proc/{steps[0].pid}").owner()
         assert {step.environment["SLURM_STEP_ID"] for step in steps} == {"0", "1"}
-        assert all(slurm_path(path) is None for path in steps[0].groups.values()), "no groups without their plugin"
+        assert all(step_of(path) is None for path in steps[0].groups.values()), "no groups without their plugin"
 
         here.let_go()
         assert here.slurm.wait(array) == ("COMPLETED", "COMPLETED")
@@ -141,11 +142,11 @@ def test_a_step_in_a_group_of_its_own_is_found_by_path_and_counted_by_the_kernel
 
         for step in steps:
             place = (job, step.environment["SLURM_STEP_ID"])
-            assert {slurm_path(step.groups[controller]) for controller in ("freezer", "cpuacct", "devices")} == {place}
+            assert {step_of(step.groups[controller]) for controller in ("freezer", "cpuacct", "devices")} == {place}
             counted = int((ROOT / "cpuacct" / step.groups["cpuacct"][1:] / "cpuacct.usage").read_text()) / 1e9
             assert counted == pytest.approx(step.cpu_seconds, rel=0.05, abs=0.05)
-            assert slurm_path(step.groups[""]) is None, "version 2 beside version 1 knows nothing of Slurm"
-        assert slurm_path(alone.groups["freezer"]) == (other, "batch")
+            assert step_of(step.groups[""]) is None, "version 2 beside version 1 knows nothing of Slurm"
+        assert step_of(alone.groups["freezer"]) == (other, "batch")
 
         for step, board in ((steps[0], "0"), (alone, "1")):
             one = slurm_job(step.environment)

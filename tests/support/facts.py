@@ -6,7 +6,7 @@ from carbon_exporter.jobs.naming import DEFAULT_ORDER, Facts, JobInfo, name_of
 from carbon_exporter.jobs.places import Place, place_of
 from carbon_exporter.jobs.workload import Owner, Pod, PodContainer
 
-__all__ = ["BATCH", "ID", "POD_PATH", "UID", "at", "in_pod", "info", "labelled", "made_by", "named", "pod"]
+__all__ = ["BATCH", "ID", "POD_PATH", "UID", "at", "in_pod", "info", "labelled", "made_by", "named", "pod", "step_of"]
 
 BATCH = "batch.kubernetes.io/job-name"
 ID = "4f5e1d2c3b4a" + "0123456789abcdef" * 3 + "0123"
@@ -18,6 +18,12 @@ def at(path: str) -> Place:
     place = place_of(path)
     assert place is not None
     return place
+
+
+def step_of(path: str) -> tuple[str, str] | None:
+    """Number and step of the Slurm job that a path leads to."""
+    place = place_of(path)
+    return (place.slurm, place.step) if place and place.slurm else None
 
 
 def pod(name: str, *owners: Owner, containers: tuple[PodContainer, ...] = ()) -> Pod:
