@@ -120,8 +120,7 @@ class Observer:
         parts = [self._environment_health(), self._cgroup_health()]
         if self._on_boards:
             parts.append(self._board_health())
-        timed = (replace(one, seconds=self._seconds[one.resolver]) for one in parts)
-        return (*timed, *self._namer.health())
+        return tuple(replace(one, seconds=self._seconds[one.resolver]) for one in parts)
 
     def _environment_health(self) -> ResolverHealth:
         hidden = self._marked.unreadable

@@ -47,6 +47,8 @@ _FRESH_INTERVALS = 3.0
 _OWN_SERIES = 60
 """About what the exporter says of itself and the grid; the rest of series.max is the devices' and the jobs'."""
 _DEVICE_SERIES = 9
+_METER_TICKS = 6
+"""By then a whole-node meter has given its first reading, or does not work."""
 
 
 class Pipeline:
@@ -77,7 +79,8 @@ class Pipeline:
         self._lookout = lookout
         self._findings = tuple(findings)
         self._privacy = privacy or Privacy()
-        self._observer = Observer(host, reservations=settings.idle == "reserved", namer=namer)
+        self._namer = namer or Namer()
+        self._observer = Observer(host, reservations=settings.idle == "reserved", namer=self._namer)
         self._ledger = Ledger()
         self._account = Account()
         self._book = JobBook(
@@ -161,10 +164,20 @@ class Pipeline:
         for one in self._nodes.post(slices):
             parts += split(one, self._history, self.settings.idle, self._boards.holdings(one.device.name))
         if self._remainder is not None:
+            self._warn_without_meter(self._remainder.source)
             rest = self._remainder.post([one for one in slices if one.device.kind == "node"], parts)
             self._latest.update(draws(_as_one(rest)))
             parts += rest
         return parts
+
+    def _warn_without_meter(self, source: str) -> None:
+        """Say once that there is no meter whose remainder could be charged; one may be slow to begin."""
+        if self._samples != _METER_TICKS:
+            return
+        meters = [device for device in self.crew.devices if device.kind == "node"]
+        if not any(source in (device.name, device.sensor) for device in meters):
+            there = ", ".join(sorted({device.name for device in meters})) or "none; `carbon-exporter sensors` says why"
+            _log.warning("attribution.remainder: no whole-node meter is called %s; there are: %s", source, there)
 
     def _rooms(self) -> Rooms:
         """What survives a restart."""
@@ -188,9 +201,10 @@ class Pipeline:
             procfs = replace(procfs, success=False, reason=error.reason, remedy=error.remedy)
         observer = self._observer
         self._boards.look(sample.occupancies, observer.job_of, observer.allocations(), observer.vague)
-        self._resolvers = (procfs, *self._observer.health())
-        for health in self._resolvers:
+        own = (procfs, *observer.health())
+        for health in own:
             self._note_trouble(health)
+        self._resolvers = (*own, *self._namer.health())  # the directories log their trouble themselves
         if activity is not None:
             self._book.most = self._most_jobs()
             activity = self._book.admit(activity, self._observer.marked_jobs, self._boards.holders())

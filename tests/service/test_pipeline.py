@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -340,4 +341,19 @@ def test_the_remainder_is_a_device_that_jobs_pay_for_by_what_their_devices_used(
     assert on_other == pytest.approx(elsewhere / whole, abs=0.01)
     (state,) = (state for state in snapshot.devices if state.device.name == "other0")
     assert state.power == pytest.approx(beyond, abs=0.4)
+    node.end()
+
+
+def test_a_remainder_of_a_meter_that_is_not_there_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("carbon_exporter"), "propagate", True)
+    node = Blade(tmp_path, remainder="redfish")
+    node.pass_time(0, 0)
+    node.end()
+    node.begin()
+    for _ in range(10):
+        node.tick(5, 100)
+    told = [record.getMessage() for record in caplog.records if "attribution.remainder" in record.getMessage()]
+    assert told == ["attribution.remainder: no whole-node meter is called redfish; there are: cray"]
     node.end()
