@@ -15,6 +15,8 @@ from carbon_exporter.sensors.base import Sample, Sensor
 __all__ = ["SensorWorker"]
 
 _log = logging.getLogger(__name__)
+_MOST_TOLD = 5
+"""Reasons that differ at each failure, by a number in them, are not to fill the log."""
 _JITTER = (0.5, 1.5)
 """Of the sampling period: a fixed one would see only one phase of work that repeats itself as regularly."""
 
@@ -38,6 +40,8 @@ class SensorWorker:
         """Failed readings: `read` for what the device did, `deadline` for no answer in time."""
         self.trouble: SensorError | None = None
         """What is wrong now; None after a good reading."""
+        self._told: set[str] = set()
+        """What the log has said since the last good reading: each reason once, for a late answer may hide another."""
         self._pid = 0
         self._asked = False
         self._late = False
@@ -102,11 +106,13 @@ class SensorWorker:
             if self.trouble is not None:
                 _log.info("%s gives readings again", self._label)
             self.trouble = None
+            self._told.clear()
         return sample
 
     def _failed(self, reason: str, error: SensorError) -> None:
         self.errors[reason] = self.errors.get(reason, 0) + 1
-        if self.trouble is None:
+        if error.reason not in self._told and len(self._told) < _MOST_TOLD:
+            self._told.add(error.reason)
             _log.warning("%s: %s", self._label, error)
         self.trouble = error
 

@@ -188,3 +188,25 @@ def test_a_forked_child_reads_on_threads_of_its_own() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert names(crew.gather(2)) == ["meter0"]
     crew.close()
+
+
+def test_each_reason_is_logged_once_until_readings_come_again_and_not_without_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("carbon_exporter"), "propagate", True)
+    meter = Meter("meter")
+    crew = Crew([meter])
+    for reason in ("late", "refused", "late", "refused"):
+        meter.error = SensorReadError(reason)
+        crew.gather(2)
+    assert [record.getMessage() for record in caplog.records] == ["meter: late", "meter: refused"]
+    for number in range(100):
+        meter.error = SensorReadError(f"{number} s")
+        crew.gather(2)
+    assert len(caplog.records) <= 5
+    meter.error = None
+    crew.gather(2)
+    meter.error = SensorReadError("late")
+    crew.gather(2)
+    assert caplog.records[-1].getMessage() == "meter: late"
+    crew.close()
