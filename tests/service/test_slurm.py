@@ -76,8 +76,7 @@ def bench(directory: Path, *, groups: bool = False, boards: int = 0) -> Iterator
     place = directory / "b"
     place.mkdir()
     (place / "burn.py").write_text(BURN)
-    (directory / "s").mkdir()
-    with slurm(directory / "s", groups=groups, boards=boards) as running:
+    with slurm(groups=groups, boards=boards) as running:
         yield Bench(running, place)
 
 

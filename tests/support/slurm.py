@@ -1,4 +1,4 @@
-"""A real Slurm on this machine: munge, a controller and one node, with all that they write in a test's directory."""
+"""A real Slurm on this machine: munge, a controller and one node, with all that they write in one directory."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from support.tools import need
@@ -66,11 +67,10 @@ class Slurm:
 
 
 @contextmanager
-def slurm(directory: Path, *, groups: bool = False, boards: int = 0) -> Iterator[Slurm]:
+def slurm(*, groups: bool = False, boards: int = 0) -> Iterator[Slurm]:
     """A Slurm that is ready for jobs, within seconds; gone with all its jobs after the block.
 
     Args:
-        directory: is filled with its files; its path is short enough for a socket's.
         groups: put jobs into control groups of version 1 (needs root and `has_version_1_groups`) and fence their
             devices in; else their processes are told by their parents.
         boards: make as many devices of the kind `gpu` (needs root).
@@ -80,6 +80,14 @@ def slurm(directory: Path, *, groups: bool = False, boards: int = 0) -> Iterator
     for program in ("munged", "slurmctld", "slurmd", "sbatch"):
         need(program)
     node = f"node{os.getpid()}x{secrets.token_hex(2)}"
+    with ExitStack() as stack:
+        # not the test's directory: a step's socket must fit into 107 characters
+        place = Path(stack.enter_context(TemporaryDirectory(prefix="slurm")))
+        yield stack.enter_context(_running(place, node, groups=groups, boards=boards))
+
+
+@contextmanager
+def _running(directory: Path, node: str, *, groups: bool, boards: int) -> Iterator[Slurm]:
     environment = {"PATH": os.environ.get("PATH", os.defpath), "SLURM_CONF": str(directory / "slurm.conf")}
     running = Slurm(directory, node, environment)
     _configure(running, groups=groups, boards=boards)
