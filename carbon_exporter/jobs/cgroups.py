@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from carbon_exporter.jobs.kept_files import KeptFiles, most_kept, read_small
 from carbon_exporter.jobs.places import is_owner
 
 __all__ = ["CgroupTree", "Hierarchy", "find_hierarchy"]
@@ -48,6 +49,8 @@ class _Folder:
     links: int
     below: tuple[str, ...]
     """The paths of its sub-directories."""
+    counter: str
+    """Its file with the CPU time, below the root; empty if no workload ends there."""
 
 
 class CgroupTree:
@@ -57,25 +60,62 @@ class CgroupTree:
         """Nothing is read before `cpu_seconds`."""
         self.hierarchy = hierarchy
         self._folders: dict[str, _Folder] = {}
+        self._owners: dict[str, str] = {}
+        """The workloads' groups as the last walk found them, parents first, with their counters."""
+        self._others: list[str] = []
+        self._counters = KeptFiles(most_kept())
         self._parse: Callable[[bytes], float] = _usage_v2 if hierarchy.version == 2 else _usage_v1  # noqa: PLR2004
 
     def cpu_seconds(self) -> dict[str, float]:
-        """CPU time since each workload's group was made, subgroups included, by path; without those that vanish."""
-        usage: dict[str, float] = {}
+        """CPU time since each workload's group was made, subgroups included, by path; without those that vanish.
+
+        Parents come first.
+        """
         try:
             root = os.open(self.hierarchy.cpu_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
-            return usage
+            return {}
         try:
-            for path in self._walk(root):
-                if is_owner(path):
-                    try:
-                        usage[path] = self._parse(_read(f"{path[1:]}/{self.hierarchy.cpu_file}", root))
-                    except (OSError, ValueError, IndexError):
-                        self._folders.pop(path.rpartition("/")[0], None)
+            usage = self._read(root) if self._is_as_walked(root) else {}
+            if not usage or len(usage) < len(self._owners):
+                found = dict(self._walk(root))
+                self._owners = {path: counter for path, counter in found.items() if counter}
+                self._others = [path for path, counter in found.items() if not counter]
+                usage = self._read(root)
+                self._counters.keep({self._owners[path] for path in usage})
         finally:
             os.close(root)
         return usage
+
+    def _is_as_walked(self, root: int) -> bool:
+        """Whether there are as many groups as the last walk found, and those that are not read are still there.
+
+        If all that are read are there, too, then there are no others, and a walk, which asks each of them for its link
+        count, would find the same.
+        """
+        try:
+            for path in self._others:
+                os.stat(path[1:], dir_fd=root)
+        except OSError:
+            return False
+        return _number_of_groups(root) == len(self._owners) + len(self._others)
+
+    def _read(self, root: int) -> dict[str, float]:
+        """The counters of those groups that can be read; a folder of one that cannot is listed again."""
+        usage: dict[str, float] = {}
+        for path, counter in self._owners.items():
+            seconds = self._seconds(counter, root)
+            if seconds is None:
+                self._folders.pop(path.rpartition("/")[0], None)
+            else:
+                usage[path] = seconds
+        return usage
+
+    def _seconds(self, counter: str, root: int) -> float | None:
+        try:
+            return self._parse(self._counters.read(counter, root))
+        except (OSError, ValueError, IndexError):
+            return None
 
     def processes(self, path: str, most: int) -> list[int]:
         """Up to `most` processes of a group, its own first, then those of its subgroups; the oldest of each first."""
@@ -84,7 +124,7 @@ class CgroupTree:
         while pending and len(found) < most:
             one = pending.pop(0)
             try:
-                found += map(int, _read(f"{self.hierarchy.cpu_root}{one}/cgroup.procs").split())
+                found += map(int, read_small(f"{self.hierarchy.cpu_root}{one}/cgroup.procs").split())
             except (OSError, ValueError):
                 continue
             folder = self._folders.get(one)
@@ -94,19 +134,19 @@ class CgroupTree:
     def memory_bytes(self, path: str) -> float:
         """Anonymous and shared memory of a group, in bytes; 0 where the kernel does not count it."""
         try:
-            return _memory(_read(f"{self.hierarchy.memory_root}{path}/memory.stat"))
+            return _memory(read_small(f"{self.hierarchy.memory_root}{path}/memory.stat"))
         except (OSError, ValueError):
             return 0.0
 
     def cpus_reserved(self, path: str) -> float:
         """How many CPUs a cpuset keeps for this very group; 0 if it may run anywhere."""
         try:
-            return float(_count_cpus(_read(f"{self.hierarchy.cpu_root}{path}/cpuset.cpus")))
+            return float(_count_cpus(read_small(f"{self.hierarchy.cpu_root}{path}/cpuset.cpus")))
         except (OSError, ValueError):
             return 0.0
 
-    def _walk(self, root: int) -> Iterator[str]:
-        """Every group's path below the root (a directory's handle), parents first.
+    def _walk(self, root: int) -> Iterator[tuple[str, str]]:
+        """Every group with its counter, as paths below the root (a directory's handle), parents first.
 
         A folder is listed again only when its link count moved, or when one that it held has gone: another may have
         come in its place.
@@ -114,46 +154,50 @@ class CgroupTree:
         pending, seen, listed = [""], set[str](), set[str]()
         while pending:
             path = pending.pop()
-            below = self._below(path, root, listed)
-            if below is None:
+            folder = self._look_at(path, root, listed)
+            if folder is None:
                 above = path.rpartition("/")[0]
                 if self._folders.pop(above, None) and above not in listed:
                     pending.append(above)
                 continue
             if path and path not in seen:
-                yield path
+                yield path, folder.counter
             seen.add(path)
-            pending += below if seen.isdisjoint(below) else [one for one in below if one not in seen]
+            if folder.below:
+                pending += [one for one in folder.below if one not in seen]
         for stale in self._folders.keys() - seen:
             del self._folders[stale]
 
-    def _below(self, path: str, root: int, listed: set[str]) -> tuple[str, ...] | None:
-        """The paths of a group's sub-groups, None if it has gone; notes in `listed` when it had to look."""
+    def _look_at(self, path: str, root: int, listed: set[str]) -> _Folder | None:
+        """What a group's directory holds, None if it has gone; notes in `listed` when it had to look."""
+        known = self._folders.get(path)
         try:
             links = os.stat(path[1:] or ".", dir_fd=root).st_nlink
-            known = self._folders.get(path)
             if known is None or known.links != links:
-                with os.scandir(f"{self.hierarchy.cpu_root}{path}") as entries:
-                    names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-                known = self._folders[path] = _Folder(links, tuple(f"{path}/{name}" for name in names))
+                known = self._folders[path] = self._list(path, links)
                 listed.add(path)
         except OSError:
             return None
-        return known.below
+        return known
+
+    def _list(self, path: str, links: int) -> _Folder:
+        """Raises `OSError`."""
+        with os.scandir(f"{self.hierarchy.cpu_root}{path}") as entries:
+            below = tuple(f"{path}/{entry.name}" for entry in entries if entry.is_dir(follow_symlinks=False))
+        return _Folder(links, below, f"{path[1:]}/{self.hierarchy.cpu_file}" if is_owner(path) else "")
 
 
-def _read(path: str, folder: int | None = None) -> bytes:
-    """A small file; a relative path is one below `folder`, a directory's handle, which spares the kernel the way."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+def _number_of_groups(root: int) -> int:
+    """How many groups there are below the root of a tree of version 2, as the kernel counts them; -1 if it does not."""
     try:
-        return os.read(handle, 16384)
-    finally:
-        os.close(handle)
+        return _field(read_small("cgroup.stat", root), b"nr_descendants ", -1)
+    except (OSError, ValueError):
+        return -1
 
 
 def _usage_v2(text: bytes) -> float:
     """cpu.stat: `usage_usec`, in microseconds."""
-    return _field(text, b"usage_usec", None) / 1e6
+    return _field(text, b"usage_usec ", None) / 1e6
 
 
 def _usage_v1(text: bytes) -> float:
@@ -163,21 +207,22 @@ def _usage_v1(text: bytes) -> float:
 
 def _memory(text: bytes) -> float:
     """memory.stat: `anon` and `shmem` on version 2, `total_rss` and `total_shmem` (with descendants) on version 1."""
-    anonymous = _field(text, b"anon", -1)
+    anonymous = _field(text, b"anon ", -1)
     if anonymous >= 0:
-        return float(anonymous + _field(text, b"shmem", 0))
-    return float(_field(text, b"total_rss", 0) + _field(text, b"total_shmem", 0))
+        return float(anonymous + _field(text, b"shmem ", 0))
+    return float(_field(text, b"total_rss ", 0) + _field(text, b"total_shmem ", 0))
 
 
 def _field(text: bytes, name: bytes, default: int | None) -> int:
-    """The number on the line of this name: lines of `name number`. Raises `ValueError` if it is missing, or none.
+    """The number behind this name and its space: lines of `name number`. Raises `ValueError` if it is missing, or none.
 
     Hundreds of groups are read each time, of whose dozens of lines two are wanted.
     """
-    first = text.startswith(name + b" ")
-    at = 0 if first else text.find(b"\n" + name + b" ") + 1
-    if first or at:
-        return int(text[at + len(name) :].split(b"\n", 1)[0])
+    at = 0 if text.startswith(name) else text.find(b"\n" + name) + 1
+    if at or text.startswith(name):
+        at += len(name)
+        end = text.find(b"\n", at)
+        return int(text[at:end] if end >= 0 else text[at:])
     if default is None:
         raise ValueError(f"no {name.decode()}")
     return default

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from carbon_exporter.jobs.cgroups import CgroupTree
-from carbon_exporter.jobs.namer import PENDING_SECONDS, Known, Namer
+from carbon_exporter.jobs.namer import NOTHING_KNOWN, PENDING_SECONDS, Known, Namer
 from carbon_exporter.jobs.naming import Name
 from carbon_exporter.jobs.places import Place, owner, place_of
 from carbon_exporter.jobs.process_files import read_environment
@@ -57,8 +57,8 @@ class Group:
     place: Place
     born: float
     cpu_seconds: float
-    above: str | None
-    """The path of the workload that it lies in."""
+    above: str
+    """The path of the workload that it lies in; empty if it lies in none."""
     pending_until: float
     """So long it waits for a name that a directory outside may know. A pod's containers wait with it, and not anew."""
     name: Name | None = None
@@ -74,12 +74,15 @@ class Group:
     fresh_seconds: float = 0.0
     """CPU seconds between the last look and the one before, subgroups included."""
 
-    def charge(self, alone: Use, marked: Use | None) -> Use:
-        """What it pays itself: its own use without that of marked processes in it."""
-        rest = alone.cpu_seconds - (marked.cpu_seconds if marked else 0.0) + self.debt
+    def charge(self, use: Use, marked: Use | None) -> None:
+        """Leave of its own use what it pays itself: not what marked processes in it have used."""
+        if marked is not None:
+            use.cpu_seconds -= marked.cpu_seconds
+            use.memory_bytes -= marked.memory_bytes
+        rest = use.cpu_seconds + self.debt
         self.debt = min(0.0, rest)
-        memory = alone.memory_bytes - (marked.memory_bytes if marked else 0.0)
-        return Use(max(0.0, rest), max(0.0, memory), max(0.0, alone.cpus_reserved))
+        use.cpu_seconds, use.memory_bytes = max(0.0, rest), max(0.0, use.memory_bytes)
+        use.cpus_reserved = max(0.0, use.cpus_reserved)
 
 
 class Groups:
@@ -104,19 +107,15 @@ class Groups:
                 group that has more is older than that look, and counts from now.
             reservations: whether CPUs that are kept for a group are of interest.
         """
-        usage = self._tree.cpu_seconds()
-        groups = {path: self._group(path, seconds, possible, now) for path, seconds in usage.items()}
+        groups: dict[str, Group] = {}
         alone: dict[str, Use] = {}
-        for path, group in groups.items():
-            inside = groups.get(group.above) if group.above else None
-            self._refresh(path, group, inside, now, reservations=reservations)
-            group.fresh_seconds = max(0.0, usage[path] - group.cpu_seconds)
-            group.cpu_seconds = usage[path]
+        for path, seconds in self._tree.cpu_seconds().items():  # what lies in another comes after it
+            group = groups[path] = self._group(path, seconds, possible, now)
+            self._refresh(path, group, groups.get(group.above), now, reservations=reservations)
+            group.fresh_seconds, group.cpu_seconds = max(0.0, seconds - group.cpu_seconds), seconds
             alone[path] = Use(group.fresh_seconds, group.memory, group.cpus_reserved)
-        for group in groups.values():
-            above = alone.get(group.above) if group.above else None
-            if above is not None:
-                above.subtract(group)
+            if group.above in alone:
+                alone[group.above].subtract(group)
         gone = {path: (group, looks + 1) for path, (group, looks) in self._gone.items() if looks < GONE_LOOKS}
         gone.update((path, (self._groups[path], 1)) for path in self._groups.keys() - groups.keys())
         self._groups, self._gone = groups, gone
@@ -133,14 +132,14 @@ class Groups:
         if known is not None and seconds >= known.cpu_seconds:
             return known
         place = place_of(path) or Place("unit", path)
-        above = owner(path.rpartition("/")[0])
-        pod = self._groups.get(above) if above and place.pod else None
+        above = owner(path.rpartition("/")[0]) or ""
+        pod = self._groups.get(above) if place.pod else None
         pending_until = pod.pending_until if pod and pod.place.pod == place.pod else now + PENDING_SECONDS
         return Group(place, now, 0.0 if seconds <= possible else seconds, above, pending_until)
 
     def _refresh(self, path: str, group: Group, above: Group | None, now: float, *, reservations: bool) -> None:
-        asked = _inherit(group, above) or self._ask(path, group, now)
-        known = self._known(group)
+        asked = not group.environment and (_inherit(group, above) or self._ask(path, group, now))
+        known = self._namer.known_of(group.place, group.environment, group.known or NOTHING_KNOWN)
         if asked or (known is not group.known and known != group.known) or self._may_give_up(group, known, now):
             group.known = known
             waits = self._namer.awaits(group.place, known) and now < group.pending_until
@@ -155,19 +154,12 @@ class Groups:
         self._first_readings += 1
         return MEMORY_PERIOD_SECONDS / MEMORY_TURNS * ((self._first_readings - 1) % MEMORY_TURNS)
 
-    def _known(self, group: Group) -> Known:
-        """What the directories know, or have known: they forget what has ended, and a group may outlive that."""
-        known, before = self._namer.known_of(group.place, group.environment), group.known
-        if before is None or (known.pod is before.pod and known.container is before.container):
-            return before or known
-        return Known(known.pod or before.pod, known.container or before.container)
-
     def _ask(self, path: str, group: Group, now: float) -> bool:
         """Read a process's environment if the name may depend on it; True if that has told something new.
 
         A container's first process is asked twice: before it becomes the container's program it is the runtime's.
         """
-        if group.environment or now < group.ask_again or not self._namer.wants_environment(group.place):
+        if now < group.ask_again or not self._namer.wants_environment(group.place):
             return False
         group.ask_again = now + ENVIRONMENT_PERIOD_SECONDS
         for pid in self._tree.processes(path, PROCESSES_ASKED):
@@ -195,7 +187,7 @@ class Groups:
 
 def _inherit(group: Group, above: Group | None) -> bool:
     """What one process tells of a pod holds for all of its containers, for one that has no such process, too."""
-    if above is None or above.place.kind != "pod" or group.place.kind != "container" or group.environment:
+    if above is None or above.place.kind != "pod" or group.place.kind != "container":
         return False
     group.environment = above.environment
     return bool(group.environment)

@@ -50,6 +50,9 @@ class Known(NamedTuple):
     container: Container | None = None
 
 
+NOTHING_KNOWN = Known()
+
+
 class _Named(NamedTuple):
     """A Slurm job, and our name for it."""
 
@@ -92,12 +95,19 @@ class Namer:
         facts = Facts(environment=environment, slurm=slurm_job(environment))
         return self._remembered(name_of(facts, self._process_order), facts)
 
-    def known_of(self, place: Place, environment: Mapping[str, str]) -> Known:
-        """What the directories know of a place now; `environment` is that of a process within, as far as known."""
-        pods, engines = self._pods, self._directories.engines
+    def known_of(self, place: Place, environment: Mapping[str, str], before: Known = NOTHING_KNOWN) -> Known:
+        """What the directories know of a place, or knew `before`, which is returned itself where nothing is new.
+
+        They forget what has ended, and a group may outlive that. `environment` is that of a process within, as far as
+        known.
+        """
         if place.pod:
-            return Known(pods.by_uid(place.pod) if pods else self._pod_by_host_name(place, environment))
-        return Known(container=engines.by_id(place.container) if engines and place.container else None)
+            pods = self._pods
+            pod = pods.by_uid(place.pod) if pods else self._pod_by_host_name(place, environment)
+            return before if pod is None or pod is before.pod else before._replace(pod=pod)
+        engines = self._directories.engines
+        container = engines.by_id(place.container) if engines and place.container else None
+        return before if container is None or container is before.container else before._replace(container=container)
 
     def awaits(self, place: Place, known: Known) -> bool:
         """Whether a directory may know more of it soon: a new pod is seen here before the API server tells of it."""

@@ -199,14 +199,13 @@ class Observer:
             return
         began = perf_counter()
         possible = cpus * (now - self._last[0] + NEWBORN_SLACK_SECONDS) if self._last else 0.0
-        for path, group, alone in self._groups.look(now, possible, reservations=self.reservations):
+        for path, group, use in self._groups.look(now, possible, reservations=self.reservations):
             if group.name is not None:
                 self._note(group.name)
-                mine, job = group.charge(alone, in_groups.get(path)), group.name.job
-                if job in sums:
-                    sums[job].add(mine)
-                else:
-                    sums[job] = mine
+                group.charge(use, in_groups.get(path))
+                known = sums.setdefault(group.name.job, use)
+                if known is not use:
+                    known.add(use)
         self._seconds["cgroup"] = perf_counter() - began
 
     def _name_of_group(self, path: str) -> Name | None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from carbon_exporter.jobs.procfs import ProcessStat, parse_process_stat
 
@@ -22,6 +23,23 @@ __all__ = ["Process", "ProcessTable", "fresh_ticks"]
 
 PidAndStart = tuple[int, int]
 CHECK_EVERY_SCANS = 12
+
+
+class _Entry(NamedTuple):
+    """A process's directory in /proc: the kernel makes another one for another process of the same pid.
+
+    Its number alone would be given anew by other file systems than the kernel's own.
+    """
+
+    number: int
+    made_ns: int
+
+
+class _PassedOver(NamedTuple):
+    """A process that is left out, and its directory; asking for that one takes a fraction of reading its stat."""
+
+    key: PidAndStart
+    entry: _Entry | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +66,15 @@ class ProcessTable:
         """`procfs` is where the host's processes are: `/proc`, or a mount of the host's in a container."""
         self._procfs = procfs
         self._last: dict[int, ProcessStat] | None = None
-        self._passed_over: dict[str, PidAndStart] = {}
+        self._passed_over: dict[str, _PassedOver] = {}
         """Those that `pass_over` named, by the name of their directory: most of what /proc lists is among them."""
         self._to_check = [set[str]() for _ in range(CHECK_EVERY_SCANS)]
         """The same names, by the scan at which they are looked at again."""
         self._forgotten: list[PidAndStart] = []
         self._scans = 0
         self._texts: dict[int, bytes] = {}
+        self._entries: dict[int, _Entry | None] = {}
+        """By pid, asked for before the stat is first read, so that it is never the one of a process that came later."""
         self._owed: dict[int, int] = {}
         """By pid: ticks reported of children that have ended, which the process's own time did not hold yet."""
 
@@ -68,7 +88,7 @@ class ProcessTable:
         gone = [
             (pid, stat)
             for pid, stat in before.items()
-            if not _same(now.get(pid), stat) and self._passed_over.get(str(pid)) != (pid, stat.started)
+            if not _same(now.get(pid), stat) and not self._passes_over(pid, stat)
         ]
         reported = _reported_of_children(gone, before, now, self._owed) if gone else {}
         owed, self._owed = self._owed, {}
@@ -90,7 +110,7 @@ class ProcessTable:
         """
         for key in keys:
             name = str(key[0])
-            self._passed_over[name] = key
+            self._passed_over[name] = _PassedOver(key, self._entries.get(key[0]))
             self._to_check[key[0] % CHECK_EVERY_SCANS].add(name)
 
     def take_forgotten(self) -> list[PidAndStart]:
@@ -101,36 +121,50 @@ class ProcessTable:
     def _forget(self, names: Iterable[str]) -> None:
         """Pass these over no longer."""
         for name in names:
-            self._forgotten.append(self._passed_over.pop(name))
+            self._forgotten.append(self._passed_over.pop(name).key)
             self._to_check[int(name) % CHECK_EVERY_SCANS].discard(name)
 
-    def _wanted(self, listed: set[str]) -> list[int]:
+    def _wanted(self, listed: Sequence[str]) -> list[int]:
         """Which of those that /proc lists are to be read now, in the order of their numbers."""
-        self._forget(self._passed_over.keys() - listed)
+        others = [name for name in listed if name not in self._passed_over]
+        if len(listed) - len(others) < len(self._passed_over):
+            self._forget(self._passed_over.keys() - set(listed))
         checked = self._to_check[-self._scans % CHECK_EVERY_SCANS]
-        return sorted(int(name) for name in listed - (self._passed_over.keys() - checked) if name.isdigit())
+        return sorted(int(name) for name in (*others, *checked) if name.isdigit())
+
+    def _passes_over(self, pid: int, stat: ProcessStat) -> bool:
+        """Whether this very process is left out."""
+        passed_over = self._passed_over.get(str(pid))
+        return passed_over is not None and passed_over.key == (pid, stat.started)
 
     def _read_all(self) -> dict[int, ProcessStat]:
         """Every process's stat. Most processes sleep: a text that is the same as before is not taken apart again."""
         last, table, texts = self._last or {}, dict[int, ProcessStat](), dict[int, bytes]()
+        entries = dict[int, _Entry | None]()
         root = os.open(self._procfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            pids = self._wanted(set(os.listdir(root)))
+            pids = self._wanted(os.listdir(root))
             for pid in sorted(pids, key=lambda pid: last[pid].started if pid in last else math.inf):
-                text = _read_stat(str(pid), root)
+                name = str(pid)
+                passed_over = self._passed_over.get(name)
+                new = pid not in last or passed_over is not None
+                entry = _entry_of(name, root) if new else self._entries.get(pid)
+                if passed_over is not None and entry is not None and passed_over.entry == entry:
+                    continue
+                text = _read_stat(name, root)
                 known = last.get(pid) if text == self._texts.get(pid) else None
                 stat = known or _parsed(text)
                 if stat is None:
                     continue
-                passed_over = self._passed_over.get(str(pid))
-                if passed_over == (pid, stat.started):
-                    continue
                 if passed_over is not None:
-                    self._forget([str(pid)])
-                table[pid], texts[pid] = stat, text
+                    if passed_over.key == (pid, stat.started):
+                        self._passed_over[name] = _PassedOver(passed_over.key, entry)
+                        continue
+                    self._forget([name])
+                table[pid], texts[pid], entries[pid] = stat, text, entry
         finally:
             os.close(root)
-        self._texts = texts
+        self._texts, self._entries = texts, entries
         return table
 
 
@@ -162,6 +196,15 @@ def _reported_of_children(
             parent, seen = old.parent, seen + 1
         reported[parent] = reported.get(parent, 0) + stat.own + stat.waited + owed.get(pid, 0)
     return reported
+
+
+def _entry_of(pid: str, root: int) -> _Entry | None:
+    """None if it has just ended, or may not be seen."""
+    try:
+        found = os.stat(pid, dir_fd=root)
+    except OSError:
+        return None
+    return _Entry(found.st_ino, found.st_ctime_ns)
 
 
 def _read_stat(pid: str, root: int) -> bytes:

@@ -43,7 +43,9 @@ class JobRoll:
 
     def call(self, names: Mapping[Job, Collection[Name]], published: Collection[Job]) -> None:
         """Note what runs now, and forget what is not published any more."""
-        told = {job: replace(one, members=()) for job, one in self.told.items() if job in published}
+        told = {
+            job: one if job in names else replace(one, members=()) for job, one in self.told.items() if job in published
+        }
         for job, said in names.items():
             if job in published and job not in RESERVED:
                 told[job] = self._told(job, frozenset(said))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.groups import Groups
 from support.workloads import run
@@ -230,3 +230,36 @@ def test_a_folder_that_is_made_anew_with_other_groups_is_noticed(groups: Groups)
         groups.remove(path)
     groups.make("pod.slice/deep.slice/new.service")
     assert owners(tree, groups) == {"pod.slice/deep.slice/new.service"}
+
+
+NAMES = st.sampled_from(["a.service", "b.slice", "c.scope", f"docker-{ID}.scope", "inner"])
+TREES = st.frozensets(st.lists(NAMES, min_size=1, max_size=3).map("/".join), max_size=6)
+
+
+def with_those_above(paths: frozenset[str]) -> set[str]:
+    return {"/".join(parts[:depth]) for parts in (path.split("/") for path in paths) for depth in range(1, 4)}
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(trees=st.lists(TREES, min_size=2, max_size=4))
+def test_whatever_comes_and_goes_each_look_finds_what_is_there_parents_first(
+    groups: Groups, trees: list[frozenset[str]]
+) -> None:
+    """One set of groups takes the place of another, often of as many, so that their number tells nothing."""
+    tree, there = real_tree(), set[str]()
+    try:
+        for wanted in map(with_those_above, trees):
+            for path in sorted(there - wanted, reverse=True):
+                groups.remove(path)
+                there.discard(path)
+            for path in sorted(wanted - there):
+                groups.make(path)
+                there.add(path)
+            expected = {path for path in there if is_owner(f"{groups.path}/{path}")}
+            assert owners(tree, groups) == owners(tree, groups) == expected
+            found = list(tree.cpu_seconds())
+            place = {path: number for number, path in enumerate(found)}
+            assert all(place[path] > place.get(path.rpartition("/")[0], -1) for path in found)
+    finally:
+        for path in sorted(there, reverse=True):
+            groups.remove(path)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.other_user import needs_root
 from support.workloads import TICKS, FakeProc, Program, run
 
-from carbon_exporter.jobs.processes import Process, ProcessTable, fresh_ticks
+from carbon_exporter.jobs.processes import CHECK_EVERY_SCANS, Process, ProcessTable, fresh_ticks
 from carbon_exporter.jobs.procfs import ProcessStat, parse_process_stat
 
 RESOLUTION = 5
@@ -231,6 +233,86 @@ def test_a_proc_that_cannot_be_read_is_an_error_and_forgets_nothing(tmp_path: Pa
     (tmp_path / "away").rename(tmp_path / "proc")
     proc.set(10, own=9)
     assert ticks(table.scan()) == {10: 4}
+
+
+def passed_over(proc: FakeProc, *pids: int) -> ProcessTable:
+    """A table that leaves these out."""
+    table = ProcessTable(proc.root)
+    for pid in pids:
+        proc.set(pid)
+    table.pass_over([one.key for one in table.scan() if one.pid in pids])
+    assert table.scan() == []
+    return table
+
+
+def test_a_process_that_is_passed_over_is_told_of_once_it_has_ended(tmp_path: Path) -> None:
+    proc = FakeProc(tmp_path)
+    table = passed_over(proc, 10, 11)
+    proc.end(10)
+    assert table.scan() == []
+    assert table.take_forgotten() == [(10, 1)]
+    assert table.take_forgotten() == []
+
+
+def test_a_pid_that_was_passed_over_and_is_given_anew_is_read_within_twelve_scans(tmp_path: Path) -> None:
+    proc = FakeProc(tmp_path)
+    table = passed_over(proc, 10, 11, 12)
+    proc.end(10, 12)
+    proc.set(10, own=3, started=2)
+    proc.set(12, own=4, started=3)
+    scans = [table.scan() for _ in range(CHECK_EVERY_SCANS)]
+    assert {one.key for scan in scans for one in scan} == {(10, 2), (12, 3)}
+    assert {one.pid: one.ticks for scan in scans for one in scan if one.new} == {10: 3, 12: 4}
+    assert sorted(table.take_forgotten()) == [(10, 1), (12, 1)]
+
+
+def test_a_directory_that_is_made_anew_for_the_same_process_changes_nothing(tmp_path: Path) -> None:
+    """The kernel drops directories that nobody has looked at for long, and makes another when somebody does."""
+    proc = FakeProc(tmp_path)
+    table = passed_over(proc, 10)
+    for _ in range(2):
+        proc.end(10)
+        proc.set(10)
+        assert [table.scan() for _ in range(CHECK_EVERY_SCANS)] == [[]] * CHECK_EVERY_SCANS
+    assert table.take_forgotten() == []
+
+
+def test_of_what_is_passed_over_only_the_directory_is_looked_at(tmp_path: Path) -> None:
+    proc = FakeProc(tmp_path)
+    table = passed_over(proc, 10)
+    proc.write(10, "stat", "no process's stat")
+    proc.set(10, own=3, started=2)
+    assert [table.scan() for _ in range(CHECK_EVERY_SCANS)] == [[]] * CHECK_EVERY_SCANS
+
+
+def run_as(pid: int, stack: ExitStack) -> Program:
+    """A program with this pid; skips where the kernel does not let us choose one, or others are always faster."""
+    for _ in range(20):
+        try:
+            Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
+        except OSError as error:
+            pytest.skip(f"no pid can be chosen: {error.strerror}")
+        program = stack.enter_context(run('say("up"); wait()'))
+        if program.pid == pid:
+            assert program.says() == "up"
+            return program
+    pytest.skip(f"{pid} was given to another process")
+
+
+@needs_root
+def test_a_real_pid_that_was_passed_over_and_is_given_anew_is_read() -> None:
+    table = ProcessTable(Path("/proc"))
+    with run('say("up"); wait()') as first:
+        assert first.says() == "up"
+        (before,) = (one.key for one in table.scan() if one.pid == first.pid)
+        table.pass_over([before])
+        assert first.pid not in {one.pid for one in table.scan()}
+    with ExitStack() as stack:
+        second = run_as(before[0], stack)
+        after = {one.key for _ in range(CHECK_EVERY_SCANS) for one in table.scan() if one.pid == second.pid}
+    assert len(after) == 1
+    assert before not in after
+    assert table.take_forgotten() == [before]
 
 
 SHORT_LIVED = """

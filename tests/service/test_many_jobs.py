@@ -204,13 +204,14 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
         exporter = stack.enter_context(Exporter(*flags, alone, environ=environ, prefix=prefix))
         server = stack.enter_context(prometheus(place, exporter.port))
         until_named(exporter)
+        assert {program.says() for program in programs} == {"ready"}
+        before = {namespace: sum(map(groups.used, mine)) for namespace, mine in paths.items()}
         for program in programs:
-            assert program.says() == "ready"
             program.go_on()
         assert {program.says() for program in programs} == {"done"}
         exporter.wait_for_samples(2)
         until_scraped(server)
-        used = {namespace: sum(map(groups.used, mine)) for namespace, mine in paths.items()}
+        used = {namespace: sum(map(groups.used, mine)) - before[namespace] for namespace, mine in paths.items()}
         yield Seen(server, used)
 
 
