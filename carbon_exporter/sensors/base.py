@@ -127,6 +127,8 @@ class Reading:
     """With `power`: the start of the period that it is the mean of; None if it is the power at this instant."""
     uncertainty: Watts = Watts(0.0)
     """With a mean of samples: how far sampling alone may have missed it, in 95 of 100 cases; 0 where it cannot."""
+    slack: float = 0.0
+    """Seconds by which `at` may differ from the moment at which the counter stood so; only fine readings tell it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,9 +238,22 @@ class Sensor(ABC):
         """Seconds between two calls of `sample` in the time between readings; None where readings are enough."""
         return None
 
+    @property
+    def offers_fine(self) -> bool:
+        """Whether `fine` gives something now."""
+        return False
+
     @abstractmethod
     def read(self) -> Sample:
         """Read all devices once. Raises `SensorReadError` if nothing can be read at all."""
+
+    def fine(self) -> tuple[Reading, ...]:
+        """The energy alone, between two readings and as cheaply as can be; it changes nothing of what `read` tells.
+
+        `slack` is how far off `at` may be because the call took its time. A device that fails is left out, and may be
+        told by the next `read`; raises `SensorReadError` if nothing can be read.
+        """
+        return ()
 
     def sample(self) -> None:  # noqa: B027 - most meters need none
         """Look at a meter that is not a counter, between two readings. What goes wrong is told by the next reading."""

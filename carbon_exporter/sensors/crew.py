@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain
 
 from carbon_exporter.errors import SensorError, SensorOutdated
-from carbon_exporter.sensors.base import Device, Sample, Sensor
+from carbon_exporter.sensors.base import Device, Reading, Sample, Sensor
+from carbon_exporter.sensors.fine import Watch
 from carbon_exporter.sensors.worker import SensorWorker
 
 __all__ = ["Crew", "CrewMember"]
@@ -28,25 +29,24 @@ _log = logging.getLogger(__name__)
 class CrewMember:
     """One sensor, its worker, and those of its members."""
 
-    def __init__(self, sensor: Sensor, wall: Callable[[], float]) -> None:
-        """Starts the sensor's worker; those of its members start with the next `muster`."""
+    def __init__(self, sensor: Sensor, wall: Callable[[], float], watch: Watch | None = None) -> None:
+        """Starts the workers of the sensor and of its members; `watch` says what they do between readings."""
         self.sensor = sensor
         self._wall = wall
-        self._worker = SensorWorker(sensor, wall)
+        self._watch = watch or Watch()
+        self._worker = SensorWorker(sensor, wall, watch=self._watch)
         self._below: dict[Sensor, SensorWorker] = {}
         self._errors_of_gone: dict[str, int] = {}
         self.muster()
 
     def muster(self) -> None:
         """Give each member a worker; end those of members that are gone."""
-        members = self.sensor.members
-        for gone in self._below.keys() - set(members):
-            worker = self._below.pop(gone)
-            _add(self._errors_of_gone, worker.errors)
-            worker.close()
-        for member in members:
-            if member not in self._below:
-                self._below[member] = SensorWorker(member, self._wall, _label(member))
+        before, members = self._below, self.sensor.members
+        known = {member: before.get(member) or self._employ(member) for member in members}
+        self._below = known  # at once, for another thread may be about to go through them
+        for gone in before.keys() - known.keys():
+            _add(self._errors_of_gone, before[gone].errors)
+            before[gone].close()
 
     @property
     def workers(self) -> tuple[SensorWorker, ...]:
@@ -95,6 +95,9 @@ class CrewMember:
             _add(total, worker.errors)
         return total
 
+    def _employ(self, member: Sensor) -> SensorWorker:
+        return SensorWorker(member, self._wall, _label(member), self._watch)
+
     def close(self) -> None:
         """End all its workers."""
         for worker in self.workers:
@@ -102,12 +105,13 @@ class CrewMember:
 
 
 class Crew:
-    """All sensors of a machine. Not for use from several threads."""
+    """All sensors of a machine. For one thread, but for `watch`, `rest`, `take_fine`, `fine_devices` and `news`."""
 
     def __init__(self, sensors: Iterable[Sensor], wall: Callable[[], float] = time.time) -> None:
         """Starts a worker for each; `wall` gives Unix seconds."""
         self._wall = wall
-        self.members: tuple[CrewMember, ...] = tuple(CrewMember(sensor, wall) for sensor in sensors)
+        self._watch = Watch()
+        self.members: tuple[CrewMember, ...] = tuple(CrewMember(sensor, wall, self._watch) for sensor in sensors)
         self._disputed: set[str] = set()
         """Names that two sensors use, as the log has told."""
         self.devices = self._devices()
@@ -124,28 +128,67 @@ class Crew:
         for sensor, member in known.items():
             if sensor not in sensors:
                 member.close()
-        self.members = tuple(known.get(sensor) or CrewMember(sensor, self._wall) for sensor in sensors)
+        self.members = tuple(known.get(sensor) or CrewMember(sensor, self._wall, self._watch) for sensor in sensors)
         self.devices = self._devices()
 
     def gather(self, deadline: float) -> Sample:
         """Read all sensors at once, and wait for them until `deadline` seconds have passed."""
         for member in self.members:
             member.muster()
-        workers = [worker for member in self.members for worker in member.workers]
+        workers = self._workers
         until = time.perf_counter() + deadline
         for worker in workers:
             worker.ask(HEAD_START_SECONDS)
         samples = [worker.answer(max(0.0, until - time.perf_counter())) for worker in workers]
         self.devices = self._devices()
-        owners = {device.name: device.sensor for device in self.devices}
         return Sample(
-            tuple(
-                r for s in samples for r in s.readings if owners.get(r.device.name, r.device.sensor) == r.device.sensor
-            ),
+            tuple(self._undisputed(chain.from_iterable(sample.readings for sample in samples))),
             tuple(chain.from_iterable(sample.failures for sample in samples)),
             tuple(chain.from_iterable(sample.vitals for sample in samples)),
             tuple(chain.from_iterable(sample.occupancies for sample in samples)),
         )
+
+    # Fine readings
+
+    def watch(self, on: bool, boards: Collection[str] | None = None) -> None:
+        """Read the energy finely from now on, or not any more; of boards those named, by name or uuid (None: all)."""
+        wanted = None if boards is None else frozenset(boards)
+        if (on, wanted) != (self._watch.on, self._watch.boards):
+            self._watch.on, self._watch.boards = on, wanted
+            self._nudge()
+
+    def rest(self, on: bool) -> None:
+        """Do nothing at all between readings, or go on to sample meters that have no counter."""
+        if on != self._watch.rests:
+            self._watch.rests = on
+            self._nudge()
+
+    def take_fine(self) -> list[Reading]:
+        """The fine readings since the last call, each device's in order of time."""
+        return self._undisputed(chain.from_iterable(worker.fine.take() for worker in self._workers))
+
+    @property
+    def fine_devices(self) -> frozenset[str]:
+        """Names of the devices that are read finely now."""
+        return frozenset(device.name for worker in self._workers for device in worker.fine.devices)
+
+    @property
+    def news(self) -> float | None:
+        """When the next fine reading will be there that tells something new (`time.monotonic`); None without any."""
+        return min((news for worker in self._workers if (news := worker.fine.news) is not None), default=None)
+
+    @property
+    def _workers(self) -> list[SensorWorker]:
+        return [worker for member in self.members for worker in member.workers]
+
+    def _nudge(self) -> None:
+        for worker in self._workers:
+            worker.nudge()
+
+    def _undisputed(self, readings: Iterable[Reading]) -> list[Reading]:
+        """Without those of devices that another sensor measures."""
+        owners = {device.name: device.sensor for device in self.devices}
+        return [one for one in readings if owners.get(one.device.name, one.device.sensor) == one.device.sensor]
 
     def _devices(self) -> tuple[Device, ...]:
         named: dict[str, Device] = {}
@@ -160,7 +203,7 @@ class Crew:
 
     def close(self) -> None:
         """End all workers; those that have something to give back get a second for it."""
-        workers = [worker for member in self.members for worker in member.workers]
+        workers = self._workers
         for worker in workers:
             worker.close()
         until = time.perf_counter() + CLOSING_SECONDS

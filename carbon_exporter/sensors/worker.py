@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Callable
 
 from carbon_exporter.errors import SensorError
 from carbon_exporter.sensors.base import Sample, Sensor
+from carbon_exporter.sensors.fine import FineReader, Watch
 
 __all__ = ["SensorWorker"]
 
@@ -24,12 +26,19 @@ _JITTER = (0.5, 1.5)
 class SensorWorker:
     """Runs one sensor. `ask` and `answer` are for one other thread."""
 
-    def __init__(self, sensor: Sensor, wall: Callable[[], float] = time.time, label: str = "") -> None:
+    def __init__(
+        self,
+        sensor: Sensor,
+        wall: Callable[[], float] = time.time,
+        label: str = "",
+        watch: Watch | None = None,
+    ) -> None:
         """Starts the thread; it ends with the process, or after `close`. `wall` gives Unix seconds.
 
-        `label` names it in the log; without one the sensor's name does.
+        `label` names it in the log; without one the sensor's name does. `watch` says what is wanted between readings.
         """
         self._wall = wall
+        self._watch = watch or Watch()
         self.sensor = sensor
         self._label = label or sensor.name
         self.seconds = 0.0
@@ -44,6 +53,8 @@ class SensorWorker:
         """What the log has said since the last good reading: each reason once, for a late answer may hide another."""
         self._pid = 0
         self._asked = False
+        self._ordered = False
+        """Whether the thread is to read; else it is woken because what is wanted has changed."""
         self._late = False
         self._sample: Sample | SensorError | None = None
         self._start()
@@ -55,6 +66,7 @@ class SensorWorker:
         if not self._asked:
             self._asked = True
             self._done.clear()
+            self._ordered = True
             self._wanted.set()
             self._done.wait(head_start)
 
@@ -76,6 +88,16 @@ class SensorWorker:
             return Sample()
         return self._take(sample)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a reading is under way: its sensor is not to be touched by others."""
+        return self._asked and not self._done.is_set()
+
+    def nudge(self) -> None:
+        """What the `Watch` says has changed."""
+        if os.getpid() == self._pid:
+            self._wanted.set()
+
     def close(self) -> None:
         """Let the thread end; one that hangs is left behind."""
         self._closing.set()
@@ -92,8 +114,9 @@ class SensorWorker:
         self._wanted = threading.Event()
         self._done = threading.Event()
         self._closing = threading.Event()
-        self._asked = self._late = False
+        self._asked = self._ordered = self._late = False
         self._sample = None
+        self.fine = FineReader(self.sensor, self._watch)
         self._thread = threading.Thread(target=self._work, name=f"sensor-{self._label}", daemon=True)
         self._thread.start()
 
@@ -117,25 +140,44 @@ class SensorWorker:
         self.trouble = error
 
     def _work(self) -> None:
-        wanted, done, closing = self._wanted, self._done, self._closing
+        wanted, closing, fine = self._wanted, self._closing, self.fine
+        next_sample = self._next_sample()
         while True:
-            asked = wanted.wait(self._pause())
-            if closing.is_set():
-                self.sensor.close()
-                return
-            if not asked:
-                self._sample_quietly()
+            if wanted.wait(self._pause(next_sample)):
+                wanted.clear()
+                if closing.is_set():
+                    self.sensor.close()
+                    return
+                self._read_if_ordered()
+                next_sample = self._next_sample()
                 continue
-            wanted.clear()
+            now = time.monotonic()
+            if next_sample <= now:
+                self._sample_quietly()
+                next_sample = self._next_sample()
+            due = fine.due(now)
+            if due is not None and due <= now:
+                fine.read()
+
+    def _pause(self, next_sample: float) -> float | None:
+        """Seconds until there is something to do between readings; None for nothing."""
+        now = time.monotonic()
+        due = self.fine.due(now)
+        moment = next_sample if due is None else min(due, next_sample)
+        return None if moment == math.inf else max(0.0, moment - now)
+
+    def _next_sample(self) -> float:
+        """When to sample next; infinite for never."""
+        period = None if self._watch.rests else self.sensor.sampling_period
+        return math.inf if period is None else time.monotonic() + period * random.uniform(*_JITTER)  # noqa: S311 - a moment, not a secret
+
+    def _read_if_ordered(self) -> None:
+        if self._ordered:
+            self._ordered = False
             began = time.perf_counter()
             self._sample = self._read()
             self.seconds = time.perf_counter() - began
-            done.set()
-
-    def _pause(self) -> float | None:
-        """Seconds until the next sample between readings; None for none."""
-        period = self.sensor.sampling_period
-        return None if period is None else period * random.uniform(*_JITTER)  # noqa: S311 - a moment, not a secret
+            self._done.set()
 
     def _sample_quietly(self) -> None:
         try:

@@ -22,6 +22,7 @@ from carbon_exporter.sensors.nvidia.nvml import Code, Handle, Nvml, NvmlError
 from carbon_exporter.sensors.nvidia.processes import Processes, occupants_of_parts, occupants_of_whole
 from carbon_exporter.sensors.nvidia.refusals import Refusals
 from carbon_exporter.sensors.nvidia.session import Session
+from carbon_exporter.units import Watts
 
 __all__ = ["OUTDATED_REMEDY", "SLOW_TICKS", "Board"]
 
@@ -36,6 +37,8 @@ LOST_REMEDY = "see dmesg for NVRM: Xid; the board needs a reset (nvidia-smi --gp
 _SAMPLING_SECONDS = 0.05
 _LONGEST_STEP_SECONDS = 3.0
 """Two samples of power further apart say nothing of the time between them."""
+_FORGOTTEN_SECONDS = 3.0
+"""Who has not asked for fine readings of sampled power for so long does not want them any more."""
 _LONGEST_CALL_SECONDS = 1.0
 """What a slower call says is of no known moment."""
 _CALLS_A_TICK = 12
@@ -97,6 +100,8 @@ class Board(Sensor):
         self._processes = Processes(self._nvml, self._refusals)
         self._division = Division(self._nvml, self._refusals)
         self._integrator = PowerIntegrator(_LONGEST_STEP_SECONDS)
+        self._fine_power: tuple[PowerIntegrator, float] | None = None
+        """The samples once more, for fine readings, and when they were last asked for."""
         self._divergence = Divergence()
         self._known: Device | None = None
         self._aliases: tuple[str, ...] = ()
@@ -135,6 +140,11 @@ class Board(Sensor):
         return _SAMPLING_SECONDS if self._meter.samples and well else None
 
     @property
+    def offers_fine(self) -> bool:
+        """While it works: its counter, or what was sampled of its power."""
+        return self._trouble.error is None and self._handle is not None and (self._meter.counts or self._meter.samples)
+
+    @property
     def of_module(self) -> bool:
         """Whether its energy contains a processor's and its memory's."""
         return self._meter.of_module
@@ -149,7 +159,7 @@ class Board(Sensor):
         self._handle, self._generation = handle, generation
         try:
             self._meter.resolve(handle)
-            self._integrator = PowerIntegrator(_LONGEST_STEP_SECONDS, self._meter.window)
+            self._integrator = self._new_integrator()
         except NvmlError as error:
             self._trouble.note(error, generation)
 
@@ -183,7 +193,25 @@ class Board(Sensor):
                 at = self._moment(before)
                 if at is not None and power is not None:
                     self._integrator.add(at, power)
+                    self._add_fine(at, power)
         self._sample_failed = False
+
+    def fine(self) -> tuple[Reading, ...]:
+        """The counter, in one call; without a counter what was sampled since the last time, without any call."""
+        handle = self._handle
+        if handle is None or self._trouble.error is not None:
+            return ()
+        if not self._meter.counts:
+            return self._take_fine() if self._meter.samples else ()
+        with self._session.use() as generation:
+            if generation != self._generation:
+                return ()
+            before = self._host.clock()
+            energy = self._meter.energy(handle)
+            at = self._moment(before)
+        if energy is None or at is None:
+            return ()
+        return (Reading(self._known or self._device(), at, Quality.MEASURED, energy, slack=at - before),)
 
     def _reach(self, generation: int) -> Handle:
         """Its handle, got anew where that of before is of no use."""
@@ -205,7 +233,7 @@ class Board(Sensor):
         slow = self._ticks % SLOW_TICKS == 0
         if not self._meter.resolved:
             self._meter.resolve(board)
-            self._integrator = PowerIntegrator(_LONGEST_STEP_SECONDS, self._meter.window)
+            self._integrator = self._new_integrator()
         before = self._host.clock()
         look = self._meter.look(board)
         at = self._moment(before)
@@ -252,10 +280,27 @@ class Board(Sensor):
         if self._meter.samples:
             if look.power is not None:
                 self._integrator.add(at, look.power)
+                self._add_fine(at, look.power)
             return self._integrator.take(self._device())
         if look.energy is None:
             return ()
         return (Reading(self._device(), at, Quality.MEASURED, energy=look.energy),)
+
+    def _take_fine(self) -> tuple[Reading, ...]:
+        integrator = self._fine_power[0] if self._fine_power else self._new_integrator()
+        self._fine_power = integrator, self._host.clock()
+        return tuple(one for one in integrator.take(self._device()) if one.power is not None)
+
+    def _add_fine(self, at: float, power: Watts) -> None:
+        if self._fine_power is not None:
+            integrator, asked = self._fine_power
+            if at - asked > _FORGOTTEN_SECONDS:
+                self._fine_power = None
+            else:
+                integrator.add(at, power)
+
+    def _new_integrator(self) -> PowerIntegrator:
+        return PowerIntegrator(_LONGEST_STEP_SECONDS, self._meter.window)
 
     def _moment(self, before: float) -> float | None:
         """When a call that began at `before` looked: in its middle; None if it took too long to say."""

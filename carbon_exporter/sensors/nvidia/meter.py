@@ -184,6 +184,18 @@ class Meter:
         power = self._told_power(board, plan, fields)
         return Look(energy, average, power, _watts(_value(fields, plan.limit)))
 
+    def energy(self, board: Handle) -> Joules | None:
+        """The counter alone, between two looks; None where there is none. A refusal is left to the next look."""
+        plan = self._plan
+        if plan is None or not plan.counts:
+            return None
+        if plan.energy is None:
+            return _joules(self._nvml.total_energy(board))
+        (told,) = self._nvml.fields(board, (plan.energy,))
+        if told.code:
+            raise NvmlError(told.code, "nvmlDeviceGetFieldValues")
+        return _joules(told.value)
+
     def power(self, board: Handle) -> Watts | None:
         """Power alone, for a sample between two looks; None if the driver answered nonsense."""
         plan = self._plan
