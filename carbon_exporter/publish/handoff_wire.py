@@ -15,6 +15,7 @@ import msgspec
 
 __all__ = [
     "LONGEST_LINE",
+    "LONGEST_TEXT",
     "SYSTEM_SOCKET",
     "VERSION",
     "BoardShare",
@@ -35,15 +36,17 @@ __all__ = [
     "decode_exporter",
     "decode_script",
     "encode",
+    "fit",
 ]
 
 VERSION = 1
 LONGEST_LINE = 65536
+LONGEST_TEXT = 256
 SYSTEM_SOCKET = "/run/carbon-exporter/sdk.sock"
 """Where the exporter listens as a system service; as a user's program below `$XDG_RUNTIME_DIR`."""
 
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
-Text = Annotated[str, msgspec.Meta(max_length=256)]
+Text = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
 Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{0,32}$")]
 KindName = Literal["gpu", "cpu", "dram", "accelerator", "other"]
 
@@ -161,6 +164,8 @@ class Boards(msgspec.Struct, frozen=True, tag="boards"):
     known: bool
     """False where nobody can list the processes of the boards: the script then goes by its environment."""
     shares: tuple[BoardShare, ...]
+    certain: bool = True
+    """False if shares are equal parts among holders whose use is not known."""
 
 
 class Seen(msgspec.Struct, frozen=True, tag="seen"):
@@ -178,6 +183,11 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 FromScript: TypeAlias = Hello | Spans | Watch
 FromExporter: TypeAlias = Welcome | Grid | Energy | Boards | Seen | Refused
+
+
+def fit(text: str) -> str:
+    """A text as the wire takes it: a lone surrogate becomes `?`, and what is too long is cut."""
+    return text.encode("utf-8", "replace").decode()[:LONGEST_TEXT]
 
 
 def encode(message: FromScript | FromExporter) -> bytes:

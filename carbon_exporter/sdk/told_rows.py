@@ -1,0 +1,114 @@
+"""Which totals the node's exporter has yet to be told: the newest of each span, never a queue of messages.
+
+Totals are running totals, so a newer one makes an older one needless. What is kept is therefore as large as the
+account, however long the exporter is away.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final, get_args
+
+from carbon_exporter.carbon.spans import SpanKey, SpanTotal, Trace
+from carbon_exporter.publish.handoff_wire import LONGEST_LINE, KindName, SpanRow, Spans, encode, fit
+from carbon_exporter.units import Joules
+
+__all__ = ["MOST_ROWS", "ToldRows"]
+
+MOST_ROWS = 64
+"""In one message, as the wire has it."""
+_MOST_AMOUNT = 1e15
+_MOST_VALUES = 8
+_KINDS: Final[tuple[KindName, ...]] = get_args(KindName)
+_HEX = re.compile("[0-9a-f]{1,32}")
+
+
+class ToldRows:
+    """What is due, on its way, and safe at the exporter. Not for use from several threads."""
+
+    def __init__(self) -> None:
+        """Nothing is due yet."""
+        self._parts: dict[str, dict[SpanKey, SpanTotal]] = {}
+        """By span name: jobs, regions and ranks are the exporter's to say, so a row is their sum."""
+        self._due: dict[str, None] = {}
+        """Names whose newest total is to be sent, those that waited longest first."""
+        self._sent: dict[str, int] = {}
+        """The last message that a name was in, until that is safe."""
+        self._number = 0
+
+    @property
+    def due(self) -> bool:
+        """Whether there is something to send."""
+        return bool(self._due)
+
+    @property
+    def unsafe(self) -> frozenset[str]:
+        """Names with a total that the exporter may not have yet."""
+        return frozenset(self._due) | frozenset(self._sent)
+
+    def note(self, totals: Mapping[SpanKey, SpanTotal]) -> None:
+        """The account as it stands now; a total that is another object than before has changed."""
+        for key, total in totals.items():
+            parts = self._parts.setdefault(key.span, {})
+            if parts.get(key) is not total:
+                parts[key] = total
+                self._due[key.span] = None
+
+    def take(self) -> bytes | None:
+        """The next message as a line, None if nothing is due. What is in it counts as sent."""
+        names = list(self._due)[:MOST_ROWS]
+        if not names:
+            return None
+        rows = [self._row(name) for name in names]
+        while len(line := encode(Spans(self._number + 1, tuple(rows)))) > LONGEST_LINE and len(rows) > 1:
+            del rows[len(rows) // 2 :]
+        self._number += 1
+        for name in names[: len(rows)]:
+            del self._due[name]
+            self._sent[name] = self._number
+        return line
+
+    def seen(self, number: int) -> None:
+        """The exporter holds the message of this number, and all before."""
+        self._sent = {name: sent for name, sent in self._sent.items() if sent > number}
+
+    def lost(self) -> None:
+        """The connection has broken: what was not seen is due again."""
+        self._due.update(dict.fromkeys(self._sent))
+        self._sent.clear()
+
+    def trust(self) -> None:
+        """The session ends: what the kernel has taken must do."""
+        self._sent.clear()
+
+    def _row(self, name: str) -> SpanRow:
+        totals = tuple(self._parts[name].values())
+        trace = max((total.trace for total in totals if total.trace), key=lambda trace: trace.at, default=None)
+        return SpanRow(
+            fit(name),
+            {kind: joules for kind in _KINDS if (joules := _amount(total.joules.get(kind, 0.0) for total in totals))},
+            _amount(total.seconds for total in totals),
+            sum(total.count for total in totals),
+            _values(totals),
+            *_trace(trace),
+        )
+
+
+def _amount(parts: Iterable[float]) -> float:
+    """Their sum within what the wire accepts: nothing here may get the session cut off."""
+    return min(math.fsum(part for part in parts if 0 < part < math.inf), _MOST_AMOUNT)
+
+
+def _values(totals: Iterable[SpanTotal]) -> dict[str, float]:
+    values = {
+        fit(name): float(value) for total in totals for name, value in total.values.items() if math.isfinite(value)
+    }
+    return dict(list(values.items())[:_MOST_VALUES])
+
+
+def _trace(trace: Trace | None) -> tuple[str, str, Joules]:
+    if trace is None or not (_HEX.fullmatch(trace.trace_id) and _HEX.fullmatch(trace.span_id)):
+        return "", "", Joules(0.0)
+    return trace.trace_id, trace.span_id, Joules(_amount([trace.joules]))
