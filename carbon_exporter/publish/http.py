@@ -102,6 +102,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._thread: threading.Thread | None = None
+        self._listener: socket.socket | None = None
 
     @property
     def connections(self) -> int:
@@ -118,7 +119,9 @@ class Server:
         listener = _listen(self.address)
         if not self.address.path:
             self.address = Address(self.address.host, listener.getsockname()[1])
-        self._loop, self._stopping = asyncio.new_event_loop(), asyncio.Event()
+        # Not new_event_loop(): the policy of a program that this is a guest of may give another kind.
+        self._loop, self._stopping = asyncio.SelectorEventLoop(), asyncio.Event()
+        self._listener = listener
         self._thread = threading.Thread(target=self._run, args=(self._loop, listener), name="http", daemon=True)
         self._thread.start()
 
@@ -133,6 +136,11 @@ class Server:
         if self.address.path:
             with contextlib.suppress(OSError):
                 Path(self.address.path).unlink()
+
+    def forget(self) -> None:
+        """In a forked child: let go of the listening socket, which would hold the port beyond its parent's end."""
+        if self._listener is not None:
+            self._listener.close()
 
     def _run(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
         asyncio.set_event_loop(loop)
