@@ -1,4 +1,4 @@
-"""The snapshot: one frozen picture of devices, jobs, grid and health, which every publisher reads.
+"""The snapshot: one frozen picture of devices, jobs, spans, grid and health, which every publisher reads.
 
 The sampling loop makes a new one each tick and swaps it by one assignment; nobody ever changes one. Totals here are the
 ones that the state file already holds.
@@ -12,6 +12,7 @@ from typing import Literal
 
 from carbon_exporter.carbon.account import DeviceKey, JobKey, JobTotal
 from carbon_exporter.carbon.grid import Grid
+from carbon_exporter.carbon.spans import SpanKey, SpanTotal
 from carbon_exporter.jobs.base import Job, PartitionHolder, ResolverHealth
 from carbon_exporter.jobs.roll import JobTold
 from carbon_exporter.sensors.base import Device, Quality, Vitals
@@ -113,6 +114,13 @@ class Snapshot:
     running: Mapping[Job, str] = field(default_factory=dict)
     """Jobs that run now, and what named each."""
     jobs_folded: int = 0
+    spans: Mapping[SpanKey, SpanTotal] = field(default_factory=dict)
+    """What scripts say their parts have used: contained in the jobs, and inclusive of their children."""
+    spans_folded: int = 0
+    handoff_peers: int | None = None
+    """Scripts that are connected; None where there is no socket for them."""
+    handoff_refused: Mapping[str, int] = field(default_factory=dict)
+    """Scripts that were turned away, by reason."""
     sensors: tuple[SensorHealth, ...] = ()
     resolvers: tuple[ResolverHealth, ...] = ()
     http_connections: int = 0

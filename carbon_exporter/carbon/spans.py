@@ -7,18 +7,24 @@ Limits fold what is too much into one name, so that nothing is lost and nothing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from carbon_exporter.jobs.base import OVERFLOW, Job, clean_name
 from carbon_exporter.sensors.base import Kind
 from carbon_exporter.units import Grams, Joules
 
-__all__ = ["FOLDED", "SpanAccount", "SpanEntry", "SpanKey", "SpanTotal", "Trace"]
+__all__ = ["FOLDED", "SpanAccount", "SpanEntry", "SpanKey", "SpanTotal", "Trace", "clean_span"]
 
 FOLDED = OVERFLOW.name
-"""The span, and the value, that everything beyond a limit is counted under."""
+"""The span that everything beyond a limit is counted under."""
+_OWN_SERIES = 3
+"""Of a span beside one for each kind and value: grams, seconds and count."""
+_SERIES_OF_NEW = _OWN_SERIES + 3
+"""What a span that is not known yet will have, about."""
+_RESTING_PER_SHOWN = 16
 
 
 class SpanKey(NamedTuple):
@@ -68,6 +74,11 @@ class SpanTotal:
     values: Mapping[str, float] = field(default_factory=dict)
     trace: Trace | None = None
 
+    @property
+    def series(self) -> int:
+        """How many series it makes."""
+        return len(self.joules) + len(self.values) + _OWN_SERIES
+
     def plus(self, entry: SpanEntry, most_values: int) -> SpanTotal:
         """With one more entry; at most so many values are kept, those that came first."""
         joules = dict(self.joules)
@@ -90,40 +101,131 @@ class SpanTotal:
 class SpanAccount:
     """Totals by span. Not for use from several threads; `totals` is replaced as a whole and may be read from any."""
 
-    def __init__(self, *, per_job: int = 32, most: int = 256, values: int = 8) -> None:
-        """`per_job` spans of a job and rank, `most` in all, `values` of each span; the rest is folded and counted."""
-        self._per_job, self._most, self._values = per_job, most, values
+    def __init__(self, *, per_job: int = 32, most: int = 256, values: int = 8, series: int | None = None) -> None:
+        """`per_job` spans of a job and rank, `most` in all, `values` of each span; the rest is folded and counted.
+
+        `series`: no new spans once those here make so many; None for no such limit.
+        """
+        self.per_job, self.series_limit = per_job, series
+        self.most, self._values = most, values
         self.totals: Mapping[SpanKey, SpanTotal] = {}
+        self.resting: Mapping[SpanKey, SpanTotal] = {}
+        """Of jobs that are not published now, in case they come back: beyond the limits, and never shown."""
         self.folded_total = 0
-        """Entries whose span was beyond a limit."""
+        """Spans that ended beyond a limit."""
+
+    @property
+    def series(self) -> int:
+        """How many series the totals make."""
+        return sum(total.series for total in self.totals.values())
 
     def post(self, entry: SpanEntry) -> SpanKey:
         """Add an entry; returns the key that it was counted under."""
-        key = self.place(entry.key)
-        if key.span == FOLDED != entry.key.span:
-            self.folded_total += entry.ended
-        totals = dict(self.totals)
-        totals[key] = totals.get(key, SpanTotal()).plus(entry, self._values)
-        self.totals = totals
-        return key
+        return self.post_all((entry,))[0]
+
+    def post_all(self, entries: Iterable[SpanEntry]) -> list[SpanKey]:
+        """Add entries at once; returns the keys that they were counted under."""
+        desk, keys = _Desk(self), []
+        for entry in entries:
+            key = desk.place(entry.key)
+            if key.span == FOLDED:
+                if entry.key.span != FOLDED:
+                    self.folded_total += entry.ended
+                entry = replace(entry, values={}, trace=None)  # noqa: PLW2901 - of which span they were is not told
+            desk.totals[key] = desk.take(key).plus(entry, self._values)
+            keys.append(key)
+        self.totals = desk.totals
+        return keys
+
+    def announce(self, entries: Iterable[SpanEntry]) -> list[SpanEntry]:
+        """Make the counters of these entries, at zero where they are new; returns the entries as they will be posted.
+
+        A scraper that sees a counter at zero first misses nothing of its first step.
+        """
+        desk, placed = _Desk(self), []
+        for entry in entries:
+            key = desk.place(entry.key)
+            folded = key.span == FOLDED
+            if folded and entry.key.span != FOLDED:
+                self.folded_total += entry.ended
+            known = desk.take(key)
+            zero = SpanEntry(key, dict.fromkeys(entry.joules, Joules(0.0)))
+            desk.totals[key] = known.plus(zero, self._values)
+            told = replace(entry, key=key, values={}, trace=None) if folded else replace(entry, key=key)
+            placed.append(told)
+        self.totals = desk.totals
+        return placed
 
     def place(self, key: SpanKey) -> SpanKey:
         """Where an entry of this key is counted: its own place, or where a limit folds it. Its name is cleaned."""
-        key = key._replace(span=clean_name(key.span) or "span")
-        if key in self.totals:
-            return key
-        same = sum(other.job == key.job and other.rank == key.rank for other in self.totals)
-        if same < self._per_job and len(self.totals) < self._most:
+        return _Desk(self).place(key)
+
+    def restore(
+        self,
+        totals: Mapping[SpanKey, SpanTotal],
+        folded_total: int,
+        resting: Mapping[SpanKey, SpanTotal] | None = None,
+    ) -> None:
+        """Go on from an earlier life."""
+        self.totals, self.folded_total, self.resting = dict(totals), folded_total, dict(resting or {})
+
+    def rest(self, shown: Collection[Job]) -> None:
+        """Take the spans of all other jobs off the page, but remember them; of very many those that rest longest go."""
+        leaving = {key: total for key, total in self.totals.items() if key.job not in shown and key.job != OVERFLOW}
+        if not leaving:
+            return
+        self.totals = {key: total for key, total in self.totals.items() if key not in leaving}
+        resting = list({**self.resting, **leaving}.items())
+        self.resting = dict(resting[-_RESTING_PER_SHOWN * self.most :])
+
+    def keep(self, jobs: Collection[Job]) -> None:
+        """Forget the spans of all other jobs."""
+        self.totals = {key: total for key, total in self.totals.items() if key.job in jobs or key.job == OVERFLOW}
+        self.resting = {key: total for key, total in self.resting.items() if key.job in jobs}
+
+
+class _Desk:
+    """The totals while they are being changed, with what the limits are about counted once."""
+
+    def __init__(self, account: SpanAccount) -> None:
+        self._account = account
+        self.totals = dict(account.totals)
+        self._per_job = Counter((key.job, key.rank) for key in self.totals)
+        self._series = account.series if account.series_limit is not None else 0
+
+    def place(self, key: SpanKey) -> SpanKey:
+        key = key._replace(span=clean_span(key.span))
+        if key in self.totals or (key.span != FOLDED and self._has_room(key)):
             return key
         folded = key._replace(span=FOLDED)
-        if folded in self.totals or len(self.totals) < 2 * self._most:
+        if folded in self.totals or self._has_room_for_folded():
             return folded
         return SpanKey(OVERFLOW, key.region, FOLDED)
 
-    def restore(self, totals: Mapping[SpanKey, SpanTotal], folded_total: int) -> None:
-        """Go on from an earlier life."""
-        self.totals, self.folded_total = dict(totals), folded_total
+    def take(self, key: SpanKey) -> SpanTotal:
+        """What is known of a key that was placed; a new one counts against the limits from now on."""
+        known = self.totals.get(key)
+        if known is not None:
+            return known
+        self._per_job[key.job, key.rank] += 1
+        known = self._account.resting.get(key)
+        if known is None:
+            self._series += _SERIES_OF_NEW
+            return SpanTotal()
+        self._account.resting = {other: total for other, total in self._account.resting.items() if other != key}
+        self._series += known.series
+        return known
 
-    def keep(self, jobs: frozenset[Job]) -> None:
-        """Forget the spans of all other jobs."""
-        self.totals = {key: total for key, total in self.totals.items() if key.job in jobs or key.job == OVERFLOW}
+    def _has_room(self, key: SpanKey) -> bool:
+        account = self._account
+        few = len(self.totals) < account.most and self._per_job[key.job, key.rank] < account.per_job
+        return few and (account.series_limit is None or self._series + _SERIES_OF_NEW <= account.series_limit)
+
+    def _has_room_for_folded(self) -> bool:
+        limit = self._account.series_limit
+        return len(self.totals) < 2 * self._account.most and (limit is None or self._series <= 1.25 * limit)
+
+
+def clean_span(text: str) -> str:
+    """A span's name from free text, as `clean_name` makes a job's; the name of what is folded stays itself."""
+    return FOLDED if text == FOLDED else clean_name(text) or "span"

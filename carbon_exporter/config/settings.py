@@ -126,8 +126,39 @@ class Settings:
         "1500",
         accepted.count(100, 1_000_000),
         "a whole number from 100 to 1000000",
-        "Series published at most: jobs are folded before a scrape's sample limit bites.",
+        "Series published at most: jobs are folded before a scrape's sample limit bites. Spans have a third of them.",
         reloadable=True,
+    )
+    spans_max: int = setting(
+        "spans.max",
+        "32",
+        accepted.count(1, 256),
+        "a whole number from 1 to 256",
+        "Different spans of one job and rank; more are counted together as _overflow_. 256 in all on a node.",
+        reloadable=True,
+    )
+    sdk_socket: Path | Literal["auto"] | None = setting(
+        "sdk.socket",
+        "auto",
+        accepted.storage,
+        "an absolute path, auto, or nothing for none",
+        "The socket by which scripts hand over their spans and get the devices' energy. auto: "
+        "/run/carbon-exporter/sdk.sock if that is or can be made writable, else below $XDG_RUNTIME_DIR.",
+    )
+    sdk_job_sockets: Path | None = setting(
+        "sdk.job-sockets",
+        "",
+        accepted.optional_absolute,
+        "an absolute path, or nothing",
+        "A directory in which each sub-directory NAME or NAMESPACE:NAME gets a socket sdk.sock, all of whose peers are "
+        "that job's: for containers whose processes the exporter cannot see.",
+    )
+    sdk_period: float = setting(
+        "sdk.period",
+        "100ms",
+        accepted.duration(0.1, 60.0),
+        "a duration from 100ms to 1m",
+        "Time between two messages about the devices' energy to scripts that measure.",
     )
     naming: str = setting(
         "jobs.naming",

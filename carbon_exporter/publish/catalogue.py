@@ -6,12 +6,12 @@ are all made from this table.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from carbon_exporter.publish import samples
-from carbon_exporter.publish.samples import LabelValues, Samples
+from carbon_exporter.publish.samples import Exemplar, LabelValues, Samples
 from carbon_exporter.snapshot import Snapshot
 
 __all__ = ["CATALOGUE", "JOB_LABELS", "JobLabel", "LabelValues", "Metric", "label_names", "utf8"]
@@ -30,6 +30,8 @@ class Metric:
     labels: tuple[str, ...]
     help: str
     samples: Callable[[Snapshot], Samples]
+    exemplars: Callable[[Snapshot], Mapping[LabelValues, Exemplar]] | None = None
+    """Cases in point by the labels of a sample: in OpenMetrics only."""
 
     @property
     def family(self) -> str:
@@ -58,6 +60,8 @@ def utf8(text: str) -> str:
 _DEVICE = ("device", "kind", "region")
 _VITAL = ("device", "kind")
 _JOB = ("job_name", "job_namespace", "region", "device", "kind")
+_SPAN = ("job_name", "job_namespace", "region", "span", "rank")
+_SPAN_ANYWHERE = ("job_name", "job_namespace", "span", "rank")
 
 CATALOGUE: tuple[Metric, ...] = (
     Metric(
@@ -180,6 +184,42 @@ CATALOGUE: tuple[Metric, ...] = (
         samples.job_slices,
     ),
     Metric(
+        "carbon_span_energy_kwh_total",
+        "counter",
+        (*_SPAN, "kind"),
+        "Energy of the spans of this name, as the script measures it; with their children's, and within the job's.",
+        samples.span_energy,
+        samples.span_traces,
+    ),
+    Metric(
+        "carbon_span_co2e_grams_total",
+        "counter",
+        _SPAN,
+        "Operational emissions of the spans of this name: energy, times grid intensity when it was told, times PUE.",
+        samples.span_grams,
+    ),
+    Metric(
+        "carbon_span_duration_seconds_total",
+        "counter",
+        _SPAN_ANYWHERE,
+        "Time for which the spans of this name ran, those of several threads added up.",
+        samples.span_seconds,
+    ),
+    Metric(
+        "carbon_spans_total",
+        "counter",
+        _SPAN_ANYWHERE,
+        "Spans of this name that have ended.",
+        samples.span_count,
+    ),
+    Metric(
+        "carbon_span_value",
+        "gauge",
+        (*_SPAN_ANYWHERE, "name"),
+        "What the script recorded last under this name in a span: a loss, an accuracy.",
+        samples.span_values,
+    ),
+    Metric(
         "carbon_grid_intensity_grams_per_kwh",
         "gauge",
         ("region", "provider", "scope", "basis"),
@@ -262,6 +302,27 @@ CATALOGUE: tuple[Metric, ...] = (
         (),
         "Jobs beyond the limit, counted together as _overflow_, each time that one was.",
         samples.jobs_folded,
+    ),
+    Metric(
+        "carbon_spans_folded_total",
+        "counter",
+        (),
+        "Spans beyond a limit, counted together as _overflow_.",
+        samples.spans_folded,
+    ),
+    Metric(
+        "carbon_handoff_peers",
+        "gauge",
+        (),
+        "Scripts that are connected; absent where there is no socket for them.",
+        samples.handoff_peers,
+    ),
+    Metric(
+        "carbon_handoff_refused_total",
+        "counter",
+        ("reason",),
+        "Scripts turned away: too many (peers, calls), too much (too_long, flood, slow, spans), or not understood.",
+        samples.handoff_refused,
     ),
     Metric(
         "carbon_store_last_write_timestamp_seconds",

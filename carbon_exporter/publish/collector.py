@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from carbon_exporter.publish.catalogue import CATALOGUE, JobLabel, Metric, label_names, utf8
 from carbon_exporter.snapshot import Snapshot
@@ -28,8 +29,15 @@ class CarbonCollector(Collector):
         if snapshot is not None:
             for metric in CATALOGUE:
                 family = self._family(metric)
+                cases = metric.exemplars(snapshot) if metric.exemplars else {}
                 for values, value in metric.samples(snapshot):
-                    family.add_metric([utf8(text) for text in values], value)
+                    labels = [utf8(text) for text in values]
+                    if values in cases and isinstance(family, CounterMetricFamily):
+                        case = cases[values]
+                        exemplar = Exemplar(dict(case.labels), case.value, case.at)
+                        family.add_metric(labels, value, exemplar=exemplar)
+                    else:
+                        family.add_metric(labels, value)
                 if family.samples:
                     yield family
 

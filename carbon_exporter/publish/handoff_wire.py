@@ -62,6 +62,9 @@ class SpanRow(msgspec.Struct, frozen=True, array_like=True):
     trace_id: Hex = ""
     span_id: Hex = ""
     trace_joules: Amount = 0.0
+    job: Text = ""
+    """Whose span it is, if another job's than the script's. Heard only of a script that names itself: not in a
+    container, a pod or a Slurm job."""
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):

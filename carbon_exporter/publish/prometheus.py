@@ -1,7 +1,8 @@
 """Prometheus exposition: a snapshot rendered once to bytes, as text 0.0.4 and OpenMetrics 1.0.0.
 
-Sample lines are the same in both formats, so they are rendered once; only headers differ. What is constant of a
-series (its name and escaped labels) is kept from tick to tick. A page that was asked for lately is made, and
+Sample lines are the same in both formats, so they are rendered once; only headers differ, and the exemplars that
+OpenMetrics has beside some counters. What is constant of a series (its name and escaped labels) is kept from tick to
+tick. A page that was asked for lately is made, and
 compressed, before the snapshot is swapped in, so that a scrape only writes bytes.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Literal
 
 from carbon_exporter.publish.catalogue import CATALOGUE, JobLabel, LabelValues, Metric, label_names, utf8
+from carbon_exporter.publish.samples import Exemplar
 from carbon_exporter.snapshot import Snapshot
 
 __all__ = ["CONTENT_TYPES", "Exposition", "Format", "Renderer", "accepts_gzip", "negotiate"]
@@ -32,9 +34,9 @@ class Exposition:
     """One snapshot's pages. Made by the sampling thread, read by the server's."""
 
     def __init__(
-        self, metrics: tuple[Metric, ...], headers: dict[Format, tuple[bytes, ...]], blocks: list[bytes]
+        self, metrics: tuple[Metric, ...], headers: dict[Format, tuple[bytes, ...]], blocks: dict[Format, list[bytes]]
     ) -> None:
-        """`blocks` are the sample lines of each metric, `headers` what stands before them in each format."""
+        """`blocks` are the sample lines of each metric, `headers` what stands before them, in each format."""
         self._metrics = metrics
         self._headers = headers
         self._blocks = blocks
@@ -59,7 +61,7 @@ class Exposition:
 
     def _join(self, form: Format, chosen: Iterable[bool] | None = None) -> bytes:
         wanted = [True] * len(self._metrics) if chosen is None else chosen
-        triples = zip(self._headers[form], self._blocks, wanted, strict=True)
+        triples = zip(self._headers[form], self._blocks[form], wanted, strict=True)
         pages = [part for header, block, want in triples if want and block for part in (header, block)]
         return b"".join([*pages, b"# EOF\n"] if form == "openmetrics" else pages)
 
@@ -86,26 +88,39 @@ class Renderer:
     def render(self, snapshot: Snapshot) -> Exposition:
         """All metrics of a snapshot, with the pages that were asked for in the last hundred ticks made beforehand."""
         self._renders += 1
-        blocks = [self._block(index, snapshot) for index in range(len(self._metrics))]
+        both = [self._block(index, snapshot) for index in range(len(self._metrics))]
+        blocks: dict[Format, list[bytes]] = {
+            "text": [text for text, _ in both],
+            "openmetrics": [more for _, more in both],
+        }
         exposition = Exposition(self._metrics, self._headers, blocks)
         for (form, compressed), when in tuple(self._demand.items()):
             if self._renders - when <= _DEMAND_TICKS:
                 exposition.page(form, compressed=compressed)
         return exposition
 
-    def _block(self, index: int, snapshot: Snapshot) -> bytes:
-        """The sample lines of one metric; prefixes of series that are gone are dropped once they outnumber the rest."""
+    def _block(self, index: int, snapshot: Snapshot) -> tuple[bytes, bytes]:
+        """The sample lines of one metric as text and as OpenMetrics, mostly the same.
+
+        Prefixes of series that are gone are dropped once they outnumber the rest.
+        """
         metric, prefixes = self._metrics[index], self._prefixes[index]
-        lines, count = [], 0
+        exemplars = metric.exemplars(snapshot) if metric.exemplars else {}
+        lines, count, cases = list[str](), 0, dict[int, str]()
         for values, value in metric.samples(snapshot):
             prefix = prefixes.get(values)
             if prefix is None:
                 prefix = prefixes[values] = _prefix(metric.name, self._labels[index], values)
             lines.append(f"{prefix}{value!r}\n" if math.isfinite(value) else f"{prefix}{_special(value)}\n")
+            if exemplars and values in exemplars:
+                cases[count] = _exemplar(exemplars[values])
             count += 1
         if len(prefixes) > 2 * count + 16:
             prefixes.clear()
-        return "".join(lines).encode()
+        text = "".join(lines).encode()
+        if not cases:
+            return text, text
+        return text, "".join(f"{line[:-1]}{cases.get(at, '')}\n" for at, line in enumerate(lines)).encode()
 
 
 _DEMAND_TICKS = 100
@@ -156,6 +171,12 @@ def _prefix(name: str, labels: tuple[str, ...], values: LabelValues) -> str:
 def _escape(value: str) -> str:
     """A label's value as both formats want it."""
     return utf8(value).replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _exemplar(case: Exemplar) -> str:
+    """What stands behind a sample: ` # {trace_id="…"} value timestamp`."""
+    pairs = ",".join(f'{name}="{_escape(value)}"' for name, value in case.labels.items() if value)
+    return f" # {{{pairs}}} {case.value!r} {case.at!r}"
 
 
 def _special(value: float) -> str:

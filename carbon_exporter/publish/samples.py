@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from carbon_exporter import __version__
 from carbon_exporter.carbon.account import JobKey
+from carbon_exporter.carbon.spans import SpanKey, SpanTotal
 from carbon_exporter.jobs.base import RESERVED
 from carbon_exporter.jobs.naming import JobInfo
 from carbon_exporter.sensors.base import Vitals
@@ -14,6 +16,18 @@ from carbon_exporter.snapshot import SensorHealth, Snapshot
 from carbon_exporter.units import kilowatt_hours
 
 LabelValues = tuple[str, ...]
+
+
+class Exemplar(NamedTuple):
+    """One case in point of a counter, which OpenMetrics shows beside it."""
+
+    labels: Mapping[str, str]
+    value: float
+    """In the counter's unit."""
+    at: float
+    """Unix seconds."""
+
+
 Samples = Iterable[tuple[LabelValues, float]]
 
 
@@ -151,6 +165,70 @@ def jobs_tracked(snapshot: Snapshot) -> Samples:
 
 def jobs_folded(snapshot: Snapshot) -> Samples:
     yield (), float(snapshot.jobs_folded)
+
+
+def _span_values(key: SpanKey) -> LabelValues:
+    return (key.job.name, key.job.namespace, key.region, key.span, key.rank)
+
+
+def span_energy(snapshot: Snapshot) -> Samples:
+    for key, total in snapshot.spans.items():
+        for kind, joules in total.joules.items():
+            yield (*_span_values(key), kind), kilowatt_hours(joules)
+
+
+def span_grams(snapshot: Snapshot) -> Samples:
+    return ((_span_values(key), float(total.grams)) for key, total in snapshot.spans.items())
+
+
+def _over_regions(snapshot: Snapshot, amount: Callable[[SpanTotal], float]) -> Samples:
+    """Of a span whose job went on when the price came from another region, the sum."""
+    sums: dict[LabelValues, float] = {}
+    for key, total in snapshot.spans.items():
+        values = (key.job.name, key.job.namespace, key.span, key.rank)
+        sums[values] = sums.get(values, 0.0) + amount(total)
+    return sums.items()
+
+
+def span_seconds(snapshot: Snapshot) -> Samples:
+    return _over_regions(snapshot, lambda total: total.seconds)
+
+
+def span_count(snapshot: Snapshot) -> Samples:
+    return _over_regions(snapshot, lambda total: float(total.count))
+
+
+def span_values(snapshot: Snapshot) -> Samples:
+    newest: dict[LabelValues, float] = {}
+    for key, total in snapshot.spans.items():
+        for name, value in total.values.items():
+            newest[key.job.name, key.job.namespace, key.span, key.rank, name] = value
+    return newest.items()
+
+
+def span_traces(snapshot: Snapshot) -> Mapping[LabelValues, Exemplar]:
+    """By the labels of the energy of the kind that the span used most of."""
+    found: dict[LabelValues, Exemplar] = {}
+    for key, total in snapshot.spans.items():
+        trace = total.trace
+        if trace is not None and total.joules:
+            kind = max(total.joules, key=lambda kind: total.joules[kind])
+            ids = {"span_id": trace.span_id, "trace_id": trace.trace_id}
+            values = (*_span_values(key), kind)
+            found[values] = Exemplar(ids, kilowatt_hours(trace.joules), trace.at)
+    return found
+
+
+def spans_folded(snapshot: Snapshot) -> Samples:
+    yield (), float(snapshot.spans_folded)
+
+
+def handoff_peers(snapshot: Snapshot) -> Samples:
+    return [] if snapshot.handoff_peers is None else [((), float(snapshot.handoff_peers))]
+
+
+def handoff_refused(snapshot: Snapshot) -> Samples:
+    return (((reason,), float(count)) for reason, count in snapshot.handoff_refused.items())
 
 
 def store_time(snapshot: Snapshot) -> Samples:

@@ -55,6 +55,8 @@ def status(snapshot: Snapshot, node: str) -> dict[str, Any]:
             for n in snapshot.nodes
         ],
         "jobs": _jobs(snapshot),
+        "spans": _spans(snapshot),
+        "scripts": {"connected": snapshot.handoff_peers, "refused": dict(snapshot.handoff_refused)},
         "grid": _grid(snapshot),
         "pue": snapshot.grid.pue,
         "sensors": [_sensor(health, snapshot.at) for health in snapshot.sensors],
@@ -125,6 +127,25 @@ def _job(job: Job, keys: Iterable[JobKey], snapshot: Snapshot) -> dict[str, Any]
         "live": bool(powers),
         "rule": snapshot.running.get(job, ""),
     }
+
+
+def _spans(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """One row a job, span and rank over all regions, the most energy first."""
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for key, total in snapshot.spans.items():
+        names = (key.job.name, key.job.namespace, key.span, key.rank)
+        row = rows.setdefault(names, _empty_span(names))
+        row["energy_kwh"] += kilowatt_hours(Joules(math.fsum(total.joules.values())))
+        row["co2e_grams"] += total.grams
+        row["duration_seconds"] += total.seconds
+        row["count"] += total.count
+        row["values"].update(total.values)
+    return sorted(rows.values(), key=lambda row: (-row["energy_kwh"], row["job_name"], row["span"], row["rank"]))
+
+
+def _empty_span(names: tuple[str, ...]) -> dict[str, Any]:
+    labels = dict(zip(("job_name", "job_namespace", "span", "rank"), names, strict=True))
+    return {**labels, "energy_kwh": 0.0, "co2e_grams": 0.0, "duration_seconds": 0.0, "count": 0, "values": {}}
 
 
 def _grid(snapshot: Snapshot) -> dict[str, Any]:

@@ -21,12 +21,14 @@ from carbon_exporter.config import RELOADABLE, Settings, settings_table
 from carbon_exporter.errors import CarbonExporterError, ConfigError
 from carbon_exporter.jobs.namer import Namer
 from carbon_exporter.publish.http import Address, Server
+from carbon_exporter.publish.otlp import OtlpPush
 from carbon_exporter.publish.prometheus import Renderer
 from carbon_exporter.publish.web import Published, Web
 from carbon_exporter.sensors.base import Host, Sensor
 from carbon_exporter.sensors.lookout import Lookout
 from carbon_exporter.sensors.registry import Finding, discover
 from carbon_exporter.sensors.replay import Replay
+from carbon_exporter.service.handoff import Handoff
 from carbon_exporter.service.keeper import Keeper, open_keeper
 from carbon_exporter.service.outside import directories_of, order_of, privacy_of
 from carbon_exporter.service.pipeline import Pipeline
@@ -37,6 +39,8 @@ __all__ = ["OUTDATED", "Parts", "Service", "find_sensors", "host_of", "parse_add
 _log = logging.getLogger(__name__)
 OUTDATED = 75
 """Exit status (EX_TEMPFAIL of sysexits.h): what a supervisor has to do is to start it again."""
+_PUSH_PATIENCE_SECONDS = 2.0
+"""For the last push over OTLP at the end."""
 _FIRST_INTERVAL_SECONDS = 1.0
 """The second sample comes early, so that there is power to show soon after the start."""
 
@@ -94,12 +98,14 @@ class Service:
         )
         self._keeper = open_keeper(settings.storage, self._environ, self.host.wall)
         self._pipeline: Pipeline | None = None
+        self._handoff: Handoff | None = None
         self._stopping = False
         self._exit_status = 0
         self._waker, self._wakened = socket.socketpair()
         """A byte sent wakes `run`: safe in a signal handler, where a lock that the main thread holds would not be."""
         self._waker.setblocking(False)
         self._reload: Callable[[], Settings] | None = None
+        self._push = OtlpPush.from_environment(self._environ, _node())
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -120,7 +126,9 @@ class Service:
         for finding in self.findings:
             if finding.state in {"denied", "failed"}:
                 _log.warning("sensor %s is %s: %s; %s", finding.sensor, finding.state, finding.reason, finding.remedy)
+        self._handoff = Handoff(self.settings, self._environ, host=self.host, pipeline=self._pipeline, wake=self._wake)
         self._sample()
+        self._handoff.start()
         _log.info("listening on %s, sampling every %g s", self.address, self.settings.interval)
 
     def run(self) -> int:
@@ -131,16 +139,28 @@ class Service:
         clock = self.host.clock
         due = clock() + min(_FIRST_INTERVAL_SECONDS, self.settings.interval)
         while not self._stopping:
-            if select.select([self._wakened], [], [], max(0.0, due - clock()))[0]:
-                self._wakened.recv(4096)
-                self._reload_now()
+            if self._sleep_until(due):
                 continue
             self._sample()
             due = max(due + self.settings.interval, clock())
             self._stop_if_outdated()
+        if self._handoff is not None:
+            self._handoff.stop()  # what scripts have said until now is in the last sample
         self._sample()
         self.close()
         return self._exit_status
+
+    def _sleep_until(self, due: float) -> bool:
+        """Wait, and see to whoever wakes us meanwhile; whether anybody did."""
+        clock, handoff = self.host.clock, self._handoff
+        first = min(due, handoff.due) if handoff else due
+        awake = bool(select.select([self._wakened], [], [], max(0.0, first - clock()))[0])
+        if awake:
+            self._wakened.recv(4096)
+            self._reload_now()
+        if handoff is not None and (awake or clock() < due):
+            handoff.attend()
+        return awake or clock() < due
 
     def stop(self) -> None:
         """Ask `run` to take a last sample and return. Safe in a signal handler."""
@@ -154,6 +174,8 @@ class Service:
 
     def close(self) -> None:
         """Stop serving and give everything back."""
+        if self._handoff is not None:
+            self._handoff.stop()
         self._server.stop()
         self._waker.close()
         self._wakened.close()
@@ -161,6 +183,8 @@ class Service:
         if self._pipeline is not None:
             self._pipeline.close()
         self._keeper.close()
+        if self._push is not None:
+            self._push.close(_PUSH_PATIENCE_SECONDS)
 
     def _stop_if_outdated(self) -> None:
         outdated = self._pipeline.outdated if self._pipeline else None
@@ -176,12 +200,23 @@ class Service:
     def _sample(self) -> None:
         if self._pipeline is None:
             raise RuntimeError("start() comes before run()")
+        handoff = self._handoff
         try:
+            if handoff is not None:
+                handoff.collect()
             snapshot = self._pipeline.tick()
+            if handoff is not None:
+                handoff.report(self.grid)
             snapshot = dataclasses.replace(
-                snapshot, http_connections=self._server.connections, http_refused=self._server.refused
+                snapshot,
+                http_connections=self._server.connections,
+                http_refused=self._server.refused,
+                handoff_peers=handoff.peers if handoff else None,
+                handoff_refused=handoff.refused if handoff else {},
             )
             self._published = Published(snapshot, self._renderer.render(snapshot))
+            if self._push is not None:
+                self._push.post(snapshot)
         except Exception:  # noqa: BLE001 - one bad tick must not end the exporter; the log has the traceback
             _log.exception("a sample failed; the last one stays published")
 

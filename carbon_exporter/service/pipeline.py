@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -27,12 +27,13 @@ from carbon_exporter.jobs.observer import Observer
 from carbon_exporter.jobs.privacy import Privacy
 from carbon_exporter.jobs.remainder import Remainder
 from carbon_exporter.jobs.roll import JobRoll
-from carbon_exporter.sensors.base import Device, Host, Quality, Sample, Sensor
+from carbon_exporter.sensors.base import Device, Host, Occupancy, Quality, Sample, Sensor
 from carbon_exporter.sensors.crew import Crew
 from carbon_exporter.sensors.lookout import Lookout
 from carbon_exporter.sensors.registry import Finding
 from carbon_exporter.service.keeper import Keeper
 from carbon_exporter.service.picture import Draw, device_states, draws, job_power, node_states, sensor_health
+from carbon_exporter.service.spans import SpanBook, SpanLimits
 from carbon_exporter.service.state import Rooms, encode, restore
 from carbon_exporter.snapshot import Snapshot, Today
 from carbon_exporter.units import Grams, Joules
@@ -79,8 +80,15 @@ class Pipeline:
         self._lookout = lookout
         self._findings = tuple(findings)
         self._privacy = privacy or Privacy()
-        self._namer = namer or Namer()
-        self._observer = Observer(host, reservations=settings.idle == "reserved", namer=self._namer)
+        self.namer = namer or Namer()
+        self.observer = Observer(host, reservations=settings.idle == "reserved", namer=self.namer)
+        self.spans = SpanBook(_span_limits(settings))
+        self.slices: Sequence[EnergySlice] = ()
+        """What the last tick found, whole-node meters left out."""
+        self.qualities: Mapping[str, Quality] = {}
+        """How the last reading of each device was got."""
+        self.occupancies: tuple[Occupancy, ...] = ()
+        """Who was on the boards when they last told."""
         self._ledger = Ledger()
         self._account = Account()
         self._book = JobBook(
@@ -111,13 +119,15 @@ class Pipeline:
             self._lookout.look_soon()
         self.settings = settings
         self.grid = grid
-        self._observer.reservations = settings.idle == "reserved"
+        self.observer.reservations = settings.idle == "reserved"
         self._book.linger, self._book.retain = settings.jobs_linger, settings.jobs_retain
+        self.spans.limits = _span_limits(settings)
 
     def tick(self) -> Snapshot:
         """Read, post, split, price, store: the next snapshot."""
         self._look_out()
         sample = self.crew.gather(deadline=min(self.settings.interval * 0.8, 2.0))
+        self.qualities = {**self.qualities, **{reading.device.name: reading.quality for reading in sample.readings}}
         activity = self._observe(sample)
         slices = self._ledger.post(sample.readings)
         self._nodes.announce(self.crew.devices)
@@ -128,13 +138,28 @@ class Pipeline:
         posted = self._account.turn(entries)
         self._add_to_today(posted)
         self._account.keep(self._book.remembered())
-        self._roll.call(self._observer.names, self._book.published())
+        self._roll.call(self.observer.names, self._book.published())
+        self.spans.turn(self._host.clock())
         self._samples += 1
+        self.save()
+        self._posted = frozenset(entry.key.job for entry in posted)
+        return self._snapshot(sample, parts, activity)
+
+    def save(self) -> bool:
+        """Write the state as it is now; whether it is as safe as the settings ask for."""
         self._keeper.save(
             encode(self._rooms(), self._today, self._boot_id, now=self._host.clock(), wall=self._host.wall())
         )
-        self._posted = frozenset(entry.key.job for entry in posted)
-        return self._snapshot(sample, parts, activity)
+        return self.is_safe
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether the last state was written, or none is to be."""
+        return self._keeper.health.state != "failing"
+
+    def shows(self, job: Job) -> bool:
+        """Whether a job may be published by name, and is not beyond the limit."""
+        return self._privacy.shows(job) and job not in self._book.folded
 
     @property
     def outdated(self) -> SensorOutdated | None:
@@ -161,7 +186,8 @@ class Pipeline:
         """Who pays for what was used; whole-node meters are counted apart."""
         self._latest.update(draws(slices))
         parts: list[JobSlice] = []
-        for one in self._nodes.post(slices):
+        self.slices = tuple(self._nodes.post(slices))
+        for one in self.slices:
             parts += split(one, self._history, self.settings.idle, self._boards.holdings(one.device.name))
         if self._remainder is not None:
             self._warn_without_meter(self._remainder.source)
@@ -181,7 +207,7 @@ class Pipeline:
 
     def _rooms(self) -> Rooms:
         """What survives a restart."""
-        return Rooms(self._ledger, self._account, self._book, self._nodes, self._boards, self._remainder)
+        return Rooms(self._ledger, self._account, self._book, self._nodes, self._boards, self.spans, self._remainder)
 
     def _restore(self) -> None:
         state = self._keeper.load()
@@ -196,18 +222,19 @@ class Pipeline:
         activity = None
         procfs = ResolverHealth("processes", success=True)
         try:
-            activity = self._observer.observe()
+            activity = self.observer.observe()
         except JobResolutionError as error:
             procfs = replace(procfs, success=False, reason=error.reason, remedy=error.remedy)
-        observer = self._observer
+        observer = self.observer
+        self.occupancies = sample.occupancies or self.occupancies
         self._boards.look(sample.occupancies, observer.job_of, observer.allocations(), observer.vague)
         own = (procfs, *observer.health())
         for health in own:
             self._note_trouble(health)
-        self._resolvers = (*own, *self._namer.health())  # the directories log their trouble themselves
+        self._resolvers = (*own, *self.namer.health())  # the directories log their trouble themselves
         if activity is not None:
             self._book.most = self._most_jobs()
-            activity = self._book.admit(activity, self._observer.marked_jobs, self._boards.holders())
+            activity = self._book.admit(activity, self.observer.marked_jobs, self._boards.holders())
             self._boards.fold(self._book.folded)
             self._history.append(activity)
         return activity
@@ -217,7 +244,7 @@ class Pipeline:
         keys = [key.job for key in self._account.jobs if key.job not in RESERVED]
         always = sum(device.kind in {"cpu", "dram"} for device in self._devices())
         per_job = 1 + 3 * max(1, always, math.ceil(len(keys) / max(1, len(set(keys)))))
-        own = _OWN_SERIES + _DEVICE_SERIES * len(self._devices())
+        own = _OWN_SERIES + _DEVICE_SERIES * len(self._devices()) + self.spans.series
         return max(1, min(self.settings.jobs_max, (self.settings.series_max - own) // per_job))
 
     def _note_trouble(self, health: ResolverHealth) -> None:
@@ -275,6 +302,8 @@ class Pipeline:
             jobs={job: told for job, told in self._roll.told.items() if job in shown},
             running={job: self._roll.why(job) for job in self._running(activity)},
             jobs_folded=self._book.folded_total,
+            spans=self.spans.shown(self._privacy.shows),
+            spans_folded=self.spans.account.folded_total,
             sensors=tuple(sensor_health(self.crew.members, self._findings)),
             resolvers=self._resolvers,
         )
@@ -286,6 +315,10 @@ def _as_one(parts: Sequence[JobSlice]) -> list[EnergySlice]:
         return []
     first, joules = parts[0], Joules(math.fsum(part.joules for part in parts))
     return [EnergySlice(first.device, first.start, first.end, joules, Quality.INTEGRATED)]
+
+
+def _span_limits(settings: Settings) -> SpanLimits:
+    return SpanLimits(settings.spans_max, settings.series_max, settings.jobs_linger, settings.jobs_retain)
 
 
 def _date(unix_seconds: float) -> str:

@@ -18,6 +18,7 @@ from carbon_exporter.jobs.boards import Boards
 from carbon_exporter.jobs.book import JobBook
 from carbon_exporter.jobs.remainder import Remainder
 from carbon_exporter.sensors.base import Kind
+from carbon_exporter.service.spans import SavedSpans, SpanBook
 from carbon_exporter.snapshot import Today
 from carbon_exporter.units import Grams, Joules
 
@@ -85,6 +86,7 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remainder: float = 0.0
     """0, or the negative joules that the remainder carries forward."""
     holders: list[HolderRow] = []
+    spans: SavedSpans = msgspec.field(default_factory=SavedSpans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class Rooms:
     book: JobBook
     nodes: NodeMeters
     boards: Boards
+    spans: SpanBook
     remainder: Remainder | None = None
     """None unless the remainder is charged."""
 
@@ -117,6 +120,7 @@ def encode(rooms: Rooms, today: Today, boot_id: str, *, now: float, wall: float)
         nodes=dict(rooms.nodes.totals),
         remainder=min(0.0, rooms.remainder.balance) if rooms.remainder else 0.0,
         holders=[HolderRow(device, job.name, job.namespace) for device, job in rooms.boards.sole_holders().items()],
+        spans=rooms.spans.saved(now),
     )
     return msgspec.json.encode(state)
 
@@ -144,6 +148,7 @@ def restore(rooms: Rooms, state: State, boot_id: str, *, now: float, wall: float
     rooms.book.restore(
         {Job(row.name, row.namespace): now - away - row.seconds_ago for row in state.seen}, state.folded_total, now
     )
+    rooms.spans.restore(state.spans, saved_at=now - away, same_boot=same_boot)
     rooms.nodes.restore(state.nodes)
     rooms.boards.restore_sole_holders({row.device: Job(row.name, row.namespace) for row in state.holders})
     if rooms.remainder is not None:

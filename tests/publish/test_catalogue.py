@@ -17,6 +17,7 @@ TARGET_LABELS = {"job", "namespace", "pod", "container", "node", "service", "ins
 """Prometheus and its operator put these on every series; one of ours would become `exported_*`."""
 DEVICE = {"device", "kind", "region"}
 JOB = {"job_name", "job_namespace", *DEVICE}
+SPAN = {"job_name", "job_namespace", "span", "rank"}
 CONTRACT = {
     "carbon_device_power_watts": ("gauge", DEVICE),
     "carbon_device_energy_kwh_total": ("counter", DEVICE),
@@ -26,6 +27,14 @@ CONTRACT = {
     "carbon_job_co2e_grams_total": ("counter", JOB),
     "carbon_job_info": ("gauge", {"job_name", "job_namespace", "job_id", "scheduler", "queue", "job_user"}),
     "carbon_job_member_info": ("gauge", {"job_name", "job_namespace", "job_pod", "job_container"}),
+    "carbon_span_energy_kwh_total": ("counter", {*SPAN, "region", "kind"}),
+    "carbon_span_co2e_grams_total": ("counter", {*SPAN, "region"}),
+    "carbon_span_duration_seconds_total": ("counter", SPAN),
+    "carbon_spans_total": ("counter", SPAN),
+    "carbon_span_value": ("gauge", {*SPAN, "name"}),
+    "carbon_spans_folded_total": ("counter", set[str]()),
+    "carbon_handoff_peers": ("gauge", set[str]()),
+    "carbon_handoff_refused_total": ("counter", {"reason"}),
     "carbon_grid_intensity_grams_per_kwh": ("gauge", {"region", "provider", "scope", "basis"}),
     "carbon_grid_intensity_timestamp_seconds": ("gauge", {"region", "provider"}),
     "carbon_grid_intensity_info": ("gauge", {"region", "provider", "quality", "source", "year"}),

@@ -38,9 +38,8 @@ from carbon_exporter.units import Grams, Joules, Watts
 PAGE = files("carbon_exporter.publish").joinpath("page/index.html").read_text(encoding="utf-8")
 JSON = "application/json"
 STATUS_KEYS = {
-    "": "version node time started interval_seconds samples ready power_watts today devices nodes jobs grid pue "
-    "sensors "
-    "resolvers store",
+    "": "version node time started interval_seconds samples ready power_watts today devices nodes jobs spans "
+    "scripts grid pue sensors resolvers store",
     "today": "date energy_kwh co2e_grams",
     "grid": "region intensity_grams_per_kwh provider scope basis quality source year located_by note",
     "store": "path state last_write reason remedy",
@@ -48,6 +47,8 @@ STATUS_KEYS = {
     "utilization_ratio memory_used_bytes temperature_celsius power_limit_watts meter_divergence_ratio",
     "nodes": "source method power_watts energy_kwh",
     "jobs": "job_name job_namespace power_watts energy_kwh co2e_grams live rule",
+    "spans": "job_name job_namespace span rank energy_kwh co2e_grams duration_seconds count values",
+    "scripts": "connected refused",
     "sensors": "sensor state devices quality reason remedy errors last_sample_age_seconds",
     "resolvers": "resolver success reason remedy",
 }
@@ -176,9 +177,9 @@ def test_the_page_comes_with_a_policy_that_names_its_own_script_and_style_by_has
 def test_the_status_has_its_documented_keys_and_no_others() -> None:
     shown = status(snapshot())
     assert list(shown) == STATUS_KEYS[""].split()
-    for part in ("today", "grid", "store"):
+    for part in ("today", "scripts", "grid", "store"):
         assert list(shown[part]) == STATUS_KEYS[part].split(), part
-    for part in ("devices", "nodes", "jobs", "sensors", "resolvers"):
+    for part in ("devices", "nodes", "jobs", "spans", "sensors", "resolvers"):
         assert shown[part]
         assert all(list(row) == STATUS_KEYS[part].split() for row in shown[part]), part
     assert (shown["version"], shown["node"], shown["ready"]) == (__version__, "node-7", True)

@@ -28,7 +28,9 @@ class Exporter:
 
     def __init__(self, *flags: str, environ: Mapping[str, str] | None = None, prefix: tuple[str, ...] = ()) -> None:
         listen = "--web.listen-address=127.0.0.1:0"
-        command = [*prefix, sys.executable, "-m", "carbon_exporter", "serve", listen, *flags]
+        # Of two that run at once only one can have the machine's socket.
+        socket = () if any(flag.startswith("--sdk.socket") for flag in flags) else ("--sdk.socket=",)
+        command = [*prefix, sys.executable, "-m", "carbon_exporter", "serve", listen, *socket, *flags]
         env = {key: value for key, value in os.environ.items() if not key.startswith(("CARBON_", "STATE_DIRECTORY"))}
         self.began = time.monotonic()
         self.process = subprocess.Popen(

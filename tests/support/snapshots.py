@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from carbon_exporter.carbon.account import DeviceKey, JobKey, JobTotal
 from carbon_exporter.carbon.base import Intensity, Location
 from carbon_exporter.carbon.grid import Grid
+from carbon_exporter.carbon.spans import SpanKey, SpanTotal
 from carbon_exporter.jobs.base import IDLE, UNATTRIBUTED, Job, PartitionHolder, ResolverHealth
 from carbon_exporter.jobs.naming import JobInfo
 from carbon_exporter.jobs.roll import JobTold
@@ -84,6 +85,19 @@ def snapshot(**changes: Any) -> Snapshot:
             SensorHealth("redfish", "missing", reason="no such meter here"),
         ),
         resolvers=(ResolverHealth("environment", success=False, reason="hidden", remedy="sudo", seconds=0.002),),
+        spans={
+            SpanKey(Job("train"), "FR", "epoch", "0"): SpanTotal(
+                {"gpu": Joules(3.6e6), "cpu": Joules(1.8e6)},
+                Grams(66.0),
+                120.5,
+                3,
+                {"loss": 0.25},
+            ),
+            SpanKey(Job("eval", "research"), "FR", "epoch"): SpanTotal({"cpu": Joules(0.0)}),
+        },
+        spans_folded=2,
+        handoff_peers=1,
+        handoff_refused={"peers": 0, "flood": 3},
         http_connections=1,
         http_refused={"connections": 0, "431": 2},
     )
@@ -94,7 +108,7 @@ def many_jobs(count: int, prefix: str = "job") -> Snapshot:
     """The small machine with this many jobs more: two series each."""
     cpu = DeviceKey("cpu0", "cpu", "FR")
     totals = {JobKey(Job(f"{prefix}-{n}"), cpu): JobTotal(Joules(n * 1e5), Grams(n / 7)) for n in range(count)}
-    return snapshot(job_totals=totals, job_power={}, jobs={}, partitions=())
+    return snapshot(job_totals=totals, job_power={}, jobs={}, partitions=(), spans={})
 
 
 def _as_watts(value: float | None) -> Watts | None:
