@@ -1,7 +1,13 @@
 """carbon-exporter: the watts, kilowatt-hours and CO2e of a machine, by job, for Prometheus.
 
-Names are loaded on first use, so that importing the package costs nothing in a training script. To expose the series
-in a registry of your own:
+Names are loaded on first use, so that importing the package costs nothing in a training script. In such a script:
+
+    from carbon_exporter import carbon_span
+
+    with carbon_span("epoch") as span:
+        span.record(loss=train())
+
+To expose an exporter's series in a registry of your own:
 
     from carbon_exporter import CarbonCollector, Service, Settings
 
@@ -18,17 +24,37 @@ if TYPE_CHECKING:
     from carbon_exporter.config import Settings
     from carbon_exporter.errors import CarbonExporterError
     from carbon_exporter.publish.collector import CarbonCollector
+    from carbon_exporter.sdk.page_outlet import start_metrics_server
+    from carbon_exporter.sdk.processor import CarbonSpanProcessor
+    from carbon_exporter.sdk.span import CarbonSpan, carbon_span
+    from carbon_exporter.sdk.tracker import configure
     from carbon_exporter.service import Service
 
 __version__ = "0.1.0"
 
-__all__ = ["CarbonCollector", "CarbonExporterError", "Service", "Settings", "__version__"]
+__all__ = [
+    "CarbonCollector",
+    "CarbonExporterError",
+    "CarbonSpan",
+    "CarbonSpanProcessor",
+    "Service",
+    "Settings",
+    "__version__",
+    "carbon_span",
+    "configure",
+    "start_metrics_server",
+]
 
 _HOMES = {
     "CarbonCollector": "carbon_exporter.publish.collector",
     "CarbonExporterError": "carbon_exporter.errors",
+    "CarbonSpan": "carbon_exporter.sdk.span",
+    "CarbonSpanProcessor": "carbon_exporter.sdk.processor",
     "Service": "carbon_exporter.service",
     "Settings": "carbon_exporter.config",
+    "carbon_span": "carbon_exporter.sdk.span",
+    "configure": "carbon_exporter.sdk.tracker",
+    "start_metrics_server": "carbon_exporter.sdk.page_outlet",
 }
 
 

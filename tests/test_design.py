@@ -15,7 +15,8 @@ import carbon_exporter
 PACKAGE = Path(carbon_exporter.__file__).parent
 ROOT = PACKAGE.parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-ROOMS = ["units", "errors", "config", "sensors", "energy", "jobs", "carbon", "snapshot", "publish", "service", "cli"]
+ROOMS = ["units", "errors", "config", "sensors", "energy", "jobs", "carbon", "snapshot", "publish", "sdk", "service"]
+ROOMS += ["cli"]
 """From the bottom to the top: a room imports from those before it, and from itself."""
 OUTSIDE = {"__init__": 0, "__main__": len(ROOMS), "logs": 0}
 BELOW_PUBLISH = ROOMS[: ROOMS.index("publish")]
@@ -28,6 +29,22 @@ def room_of(path: Path) -> str:
 
 def height(room: str) -> int:
     return ROOMS.index(room) if room in ROOMS else OUTSIDE[room]
+
+
+def at_loading(tree: ast.Module) -> Iterator[str]:
+    """What loading a module imports: not what stands in functions, nor what is for type checkers alone."""
+    waiting: list[ast.stmt] = list(tree.body)
+    for node in waiting:  # grows meanwhile
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from imports(node)
+        elif isinstance(node, ast.If) and not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            waiting += [*node.body, *node.orelse]
+        elif isinstance(node, ast.If):
+            waiting += node.orelse
+        elif isinstance(node, ast.Try):
+            waiting += [*node.body, *node.orelse, *node.finalbody, *(s for one in node.handlers for s in one.body)]
+        elif isinstance(node, (ast.ClassDef, ast.With)):
+            waiting += node.body
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -50,12 +67,26 @@ def test_a_module_keeps_to_its_room_and_size(path: Path) -> None:
             assert (node.end_lineno or 0) - node.lineno < FUNCTION_LINES, node.name
     mine = room_of(path)
     for name in imports(tree):
-        parts = name.split(".")
+        home = carbon_exporter._HOMES.get(name.removeprefix("carbon_exporter."), name)
+        parts = home.split(".") if name.startswith("carbon_exporter.") else name.split(".")
         assert parts[0] not in {"subprocess", "pickle"}
         if parts[0] == "carbon_exporter" and len(parts) > 1 and mine != "__init__" and parts[1] != "__version__":
             assert height(parts[1]) <= height(mine), f"{mine} imports {parts[1]}, which stands above it"
+            assert (mine, parts[1]) != ("service", "sdk"), "the exporter does not need the SDK, nor it the exporter"
         if mine in BELOW_PUBLISH:
             assert parts[0] not in {"prometheus_client", "opentelemetry", "h11"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_loading_a_module_does_not_load_opentelemetry(path: Path) -> None:
+    if not path.is_relative_to(PACKAGE / "publish") or not path.stem.startswith("otlp"):
+        assert not [name for name in at_loading(ast.parse(path.read_text())) if name.startswith("opentelemetry")]
+
+
+def test_the_sdk_loads_where_there_is_no_linux() -> None:
+    for path in (PACKAGE / "sdk").glob("*.py"):
+        names = {name.split(".")[0] for name in at_loading(ast.parse(path.read_text()))}
+        assert not names & {"fcntl", "resource", "grp", "pwd", "termios", "pty"}, path.name
 
 
 def test_no_file_has_a_vague_name() -> None:

@@ -165,9 +165,10 @@ class ExporterLink:
         self._turn()
         self._slices.clear()
 
-    def start(self, account: SpanAccount, identity: Identity) -> None:  # noqa: ARG002 - the exporter knows who this is
-        """Tell of this account from now on."""
+    def start(self, account: SpanAccount, identity: Identity) -> None:
+        """Tell of this account from now on; `identity` as the exporter has told it."""
         self._account = account
+        self._rows.own_job = identity.job
 
     def tell(self) -> None:
         """Hand to the kernel what has changed, as far as it takes that at once; the rest stays due."""

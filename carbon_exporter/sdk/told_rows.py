@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final, get_args
+from typing import Final, TypeAlias, get_args
 
 from carbon_exporter.carbon.spans import SpanKey, SpanTotal, Trace
 from carbon_exporter.publish.handoff_wire import LONGEST_LINE, KindName, SpanRow, Spans, encode, fit
@@ -24,18 +24,22 @@ _MOST_VALUES = 8
 _KINDS: Final[tuple[KindName, ...]] = get_args(KindName)
 _HEX = re.compile("[0-9a-f]{1,32}")
 
+Place: TypeAlias = tuple[str, str]
+"""A span's name, and the job that it is said to be of; empty for the process's own."""
+
 
 class ToldRows:
     """What is due, on its way, and safe at the exporter. Not for use from several threads."""
 
-    def __init__(self) -> None:
-        """Nothing is due yet."""
-        self._parts: dict[str, dict[SpanKey, SpanTotal]] = {}
-        """By span name: jobs, regions and ranks are the exporter's to say, so a row is their sum."""
-        self._due: dict[str, None] = {}
-        """Names whose newest total is to be sent, those that waited longest first."""
-        self._sent: dict[str, int] = {}
-        """The last message that a name was in, until that is safe."""
+    def __init__(self, own_job: str = "") -> None:
+        """Nothing is due yet. `own_job` is this process's, which need not be told with each span."""
+        self.own_job = own_job
+        self._parts: dict[Place, dict[SpanKey, SpanTotal]] = {}
+        """By span and job: regions and ranks are the exporter's to say, so a row is their sum."""
+        self._due: dict[Place, None] = {}
+        """Those whose newest total is to be sent, those that waited longest first."""
+        self._sent: dict[Place, int] = {}
+        """The last message that each was in, until that is safe."""
         self._number = 0
 
     @property
@@ -44,35 +48,36 @@ class ToldRows:
         return bool(self._due)
 
     @property
-    def unsafe(self) -> frozenset[str]:
-        """Names with a total that the exporter may not have yet."""
+    def unsafe(self) -> frozenset[Place]:
+        """Those with a total that the exporter may not have yet."""
         return frozenset(self._due) | frozenset(self._sent)
 
     def note(self, totals: Mapping[SpanKey, SpanTotal]) -> None:
         """The account as it stands now; a total that is another object than before has changed."""
         for key, total in totals.items():
-            parts = self._parts.setdefault(key.span, {})
+            place = (key.span, "" if key.job.name == self.own_job else key.job.name)
+            parts = self._parts.setdefault(place, {})
             if parts.get(key) is not total:
                 parts[key] = total
-                self._due[key.span] = None
+                self._due[place] = None
 
     def take(self) -> bytes | None:
         """The next message as a line, None if nothing is due. What is in it counts as sent."""
-        names = list(self._due)[:MOST_ROWS]
-        if not names:
+        places = list(self._due)[:MOST_ROWS]
+        if not places:
             return None
-        rows = [self._row(name) for name in names]
+        rows = [self._row(place) for place in places]
         while len(line := encode(Spans(self._number + 1, tuple(rows)))) > LONGEST_LINE and len(rows) > 1:
             del rows[len(rows) // 2 :]
         self._number += 1
-        for name in names[: len(rows)]:
-            del self._due[name]
-            self._sent[name] = self._number
+        for place in places[: len(rows)]:
+            del self._due[place]
+            self._sent[place] = self._number
         return line
 
     def seen(self, number: int) -> None:
         """The exporter holds the message of this number, and all before."""
-        self._sent = {name: sent for name, sent in self._sent.items() if sent > number}
+        self._sent = {place: sent for place, sent in self._sent.items() if sent > number}
 
     def lost(self) -> None:
         """The connection has broken: what was not seen is due again."""
@@ -83,16 +88,17 @@ class ToldRows:
         """The session ends: what the kernel has taken must do."""
         self._sent.clear()
 
-    def _row(self, name: str) -> SpanRow:
-        totals = tuple(self._parts[name].values())
+    def _row(self, place: Place) -> SpanRow:
+        totals = tuple(self._parts[place].values())
         trace = max((total.trace for total in totals if total.trace), key=lambda trace: trace.at, default=None)
         return SpanRow(
-            fit(name),
+            fit(place[0]),
             {kind: joules for kind in _KINDS if (joules := _amount(total.joules.get(kind, 0.0) for total in totals))},
             _amount(total.seconds for total in totals),
             sum(total.count for total in totals),
             _values(totals),
             *_trace(trace),
+            fit(place[1]),
         )
 
 

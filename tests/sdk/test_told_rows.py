@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -30,7 +31,7 @@ def taken(rows: ToldRows) -> Spans:
 
 
 def test_only_what_changed_is_told_and_as_running_totals() -> None:
-    account, rows = SpanAccount(), ToldRows()
+    account, rows = SpanAccount(), ToldRows("train")
     for span in ("epoch", "load"):
         account.post(entry(span))
     rows.note(account.totals)
@@ -42,12 +43,16 @@ def test_only_what_changed_is_told_and_as_running_totals() -> None:
     assert not rows.due
 
 
-def test_jobs_regions_and_ranks_of_one_span_are_one_row_for_the_exporter_says_whose_it_is() -> None:
-    account, rows = SpanAccount(), ToldRows()
-    account.post(entry("epoch", 2.0, job="a", values={"loss": 0.5}, trace=Trace("a1", "b1", Joules(1.0), 7.0)))
-    account.post(entry("epoch", 3.0, job="b", trace=Trace("a2", "b2", Joules(3.0), 8.0)))
+def test_regions_and_ranks_of_one_span_are_one_row_for_the_exporter_says_where_it_is() -> None:
+    account, rows = SpanAccount(), ToldRows("train")
+    first = entry("epoch", 2.0, values={"loss": 0.5}, trace=Trace("a1", "b1", Joules(1.0), 7.0))
+    account.post(first)
+    account.post(replace(first, key=first.key._replace(region="DE"), joules={"cpu": Joules(3.0)}))
+    account.post(entry("epoch", 2.0, job="other", trace=Trace("a2", "b2", Joules(3.0), 8.0)))
     rows.note(account.totals)
-    assert taken(rows).rows == (SpanRow("epoch", {"cpu": 5.0}, 1.0, 2, {"loss": 0.5}, "a2", "b2", 3.0),)
+    own, other = taken(rows).rows
+    assert own == SpanRow("epoch", {"cpu": 5.0}, 1.0, 2, {"loss": 0.5}, "a1", "b1", 1.0)
+    assert other == SpanRow("epoch", {"cpu": 2.0}, 0.5, 1, {}, "a2", "b2", 3.0, "other")
 
 
 def test_many_rows_go_in_several_messages() -> None:

@@ -1,0 +1,172 @@
+"""The engine: what a tracker's thread makes once the path is chosen, and what it is ended by."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from threading import Lock
+
+from carbon_exporter.carbon.spans import SpanAccount
+from carbon_exporter.energy.ledger import EnergySlice
+from carbon_exporter.sdk.base import BoardUse, Machine, Meters
+from carbon_exporter.sdk.choice import Choice, choose
+from carbon_exporter.sdk.lanes import Lanes
+from carbon_exporter.sdk.laps import Lap
+from carbon_exporter.sdk.options import Options
+from carbon_exporter.sdk.own_boards import own_boards
+from carbon_exporter.sdk.own_use import OwnUse
+from carbon_exporter.sdk.presence import Presence
+from carbon_exporter.sdk.reckoning import Meter
+from carbon_exporter.sdk.sampler import Sampler
+from carbon_exporter.sdk.settling import Settler
+from carbon_exporter.sensors.base import Device
+
+__all__ = ["Engine", "GatedMeters"]
+
+JOIN_SECONDS = 0.2
+OUTLET_SECONDS = 0.3
+BOARDS_SECONDS = 1.0
+
+
+class GatedMeters:
+    """Meters that are opened behind a gate, and whose devices' kinds and qualities are noted."""
+
+    def __init__(self, meters: Meters, gate: Lock) -> None:
+        """A fork waits for the gate: loading modules or a driver's library must not be cut in two by it."""
+        self._meters, self._gate = meters, gate
+        self.name = meters.name
+        self.known: Mapping[str, Meter] = {}
+        """All devices that have given energy; replaced as a whole."""
+
+    def open(self) -> None:
+        """Find the devices."""
+        with self._gate:
+            self._meters.open()
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """What is measured now."""
+        return self._meters.devices
+
+    @property
+    def machine(self) -> Machine:
+        """What CPU time and memory are shares of."""
+        return self._meters.machine
+
+    def slack(self, device: str) -> float:
+        """As the meters have it."""
+        return self._meters.slack(device)
+
+    def read(self) -> Sequence[EnergySlice]:
+        """Energy since the last call."""
+        slices = self._meters.read()
+        for one in slices:
+            meter = Meter(one.device.kind, one.quality)
+            if self.known.get(one.device.name) != meter:
+                self.known = {**self.known, one.device.name: meter}
+        return slices
+
+    def wait(self) -> float:
+        """Seconds until the next `read`."""
+        return self._meters.wait()
+
+    def boards(self) -> BoardUse | None:
+        """As the driver lists them."""
+        return self._meters.boards()
+
+    def pause(self) -> None:
+        """Nobody measures any more."""
+        self._meters.pause()
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._meters.close()
+
+
+class Engine:
+    """Sampler, odometer, settler and outlet of one process. Made on the tracker's thread."""
+
+    def __init__(
+        self,
+        options: Options,
+        environ: Mapping[str, str],
+        *,
+        lanes: Lanes,
+        laps: Callable[[], tuple[Lap, ...]],
+        ended: deque[Lap],
+        gate: Lock,
+        choose: Callable[..., Choice] = choose,
+    ) -> None:
+        """Chooses the path. May take seconds, and raises whatever a broken installation raises."""
+        self._laps, self._ended, self._environ = laps, ended, environ
+        presence = Presence()
+        presence.announce()
+        self._presence = presence
+        self._known_boards, self._boards_due = BoardUse(), 0.0
+        self._asked_for: list[str | int] | None = None
+        use = OwnUse(presence=Presence(()) if options.whole_tree else presence)
+        self.choice = choose(options, environ, use.pids, self._wanted_names)
+        use.needs_busy = self.choice.path == "exporter" and self.choice.meters.machine.idle == "shared"
+        self.meters = GatedMeters(self.choice.meters, gate)
+        self.account = SpanAccount()
+        self.sampler = Sampler(self.meters, use, self._boards, self._tick)
+        self.hold, self.release = self.sampler.hold, self.sampler.release
+        self.settler: Settler = Settler(
+            lanes=lanes,
+            odometer=self.sampler.odometer,
+            account=self.account,
+            outlet=self.choice.outlet,
+            identity=self.choice.identity,
+            price=self.choice.price,
+            meters=lambda: self.meters.known,
+            boards=self._boards_of,
+            release=self.sampler.release,
+        )
+        if self.choice.outlet is not None:
+            self.choice.outlet.start(self.account, self.choice.identity())
+
+    def finish(self, laps: Iterable[Lap], ended: deque[Lap], until: float) -> None:
+        """The process ends: what there is goes out, until `until` on the monotonic clock."""
+        self.sampler.close(min(JOIN_SECONDS, max(0.0, until - time.monotonic())))
+        self.settler.finish(laps, ended)
+        if self.choice.outlet is not None:
+            self.choice.outlet.close(min(OUTLET_SECONDS, max(0.0, until - time.monotonic())))
+        self._presence.withdraw()
+
+    def forget(self) -> None:
+        """In a forked child: let go of the parent's threads and sockets."""
+        for part in (self.sampler, self.choice.meters, self.choice.outlet):
+            forget = getattr(part, "forget", None)
+            if forget is not None:
+                forget()
+
+    def _tick(self) -> None:
+        self.settler.tick(self._laps(), self._ended)
+
+    def _wanted(self) -> list[str | int] | None:
+        """The boards that open spans were told to use; None where none of them was told."""
+        told = [lap.devices for lap in self._laps() if lap.devices is not None]
+        return [board for devices in told for board in devices] if told else None
+
+    def _wanted_names(self) -> Collection[str] | None:
+        """The boards to read closely: those, else the ones that this process is known to be on; None for all."""
+        wanted = self._wanted()
+        return frozenset(self._known_boards.shares) or None if wanted is None else self._resolved(wanted)
+
+    def _boards(self) -> BoardUse:
+        """What this process pays of each board, asked anew once a second, and when open spans name others."""
+        now, wanted = time.monotonic(), self._wanted()
+        if now >= self._boards_due or wanted != self._asked_for:
+            self._boards_due, self._asked_for = now + BOARDS_SECONDS, wanted
+            told = self.meters.boards()
+            self._known_boards = own_boards(self.meters.devices, told, self._environ, wanted, sys.modules)
+        return self._known_boards
+
+    def _boards_of(self, lap: Lap) -> frozenset[str] | None:
+        return None if lap.devices is None else self._resolved(lap.devices)
+
+    def _resolved(self, wanted: Sequence[str | int]) -> frozenset[str]:
+        """Names of boards, from names, uuids or the framework's numbers."""
+        return frozenset(own_boards(self.meters.devices, None, self._environ, wanted, sys.modules).shares)

@@ -1,0 +1,207 @@
+"""The sampler: one daemon thread that reads meters while somebody measures, and rests when nobody does.
+
+It starts with the first `hold`, goes on for two seconds after the last `release`, so that the edges of the last spans
+settle, and then waits without waking up until the next `hold`. What fails is said once and tried again later; boards
+and processors do without each other.
+
+`hold` and `release` take no lock, so that they may interrupt each other anywhere, in a signal's handler too: a list
+grows and shrinks, and `SimpleQueue.put`, which is reentrant, rings the bell.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Protocol, TypeVar
+
+from carbon_exporter.energy.ledger import EnergySlice
+from carbon_exporter.sdk.base import BoardUse, Meters
+from carbon_exporter.sdk.odometer import Odometer
+from carbon_exporter.sdk.own_use import UsePoint
+from carbon_exporter.sdk.trouble import trouble
+
+__all__ = ["Sampler"]
+
+LINGER_SECONDS = 2.0
+"""So long after the last user it goes on."""
+LONGEST_WAIT_SECONDS = 0.25
+SHORTEST_WAIT_SECONDS = 0.005
+"""Meters that are always in a hurry must not make it a busy loop."""
+LONGEST_LOOK_SECONDS = 0.2
+"""Between two looks at this process, if there is no energy to be counted."""
+FIRST_RETRY_SECONDS = 0.5
+LAST_RETRY_SECONDS = 30.0
+"""Meters that failed are left alone for so long, each time twice as long."""
+
+_T = TypeVar("_T")
+
+
+class Use(Protocol):
+    """What looks at this process: `OwnUse`."""
+
+    def look(self) -> UsePoint:
+        """What was used until now."""
+
+
+class Sampler:
+    """Reads meters into an odometer. One a process: after a fork the child calls `forget` and makes a new one."""
+
+    def __init__(
+        self,
+        meters: Meters,
+        own_use: Use,
+        boards: Callable[[], BoardUse],
+        on_tick: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nothing is started or opened before the first `hold`.
+
+        Args:
+            meters: opened, read and closed on the sampler's thread only.
+            own_use: looked at there too.
+            boards: what this process pays of each board now; called there.
+            on_tick: called there after each time that readings were added, also if there were none.
+            clock: monotonic seconds, the clock of the meters' slices.
+        """
+        self._meters, self._own_use, self._boards, self._on_tick = meters, own_use, boards, on_tick
+        self._clock = clock
+        self.odometer = Odometer(meters)
+        """Knows no devices until the meters are open and have told of the first."""
+        self._users: list[None] = []
+        self._released_at = -math.inf
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._resting = True
+        self._closed = False
+        self._starting = threading.Lock()  # only ever tried, never waited for
+        self._thread: threading.Thread | None = None
+        self._is_open = False
+        self._retry_at, self._retry_after = -math.inf, FIRST_RETRY_SECONDS
+        self._last_use = UsePoint(0.0, 0.0, 0.0, 0.0, 0.0)
+        self._last_boards = BoardUse()
+
+    def hold(self) -> None:
+        """One more user. Any thread, about a microsecond; the very first starts the thread. Never raises."""
+        self._users.append(None)
+        if self._resting and not self._closed:
+            self._rouse()
+
+    def release(self) -> None:
+        """One user less. Any thread, about a microsecond."""
+        self._released_at = self._clock()
+        with suppress(IndexError):
+            self._users.pop()
+
+    def close(self, patience: float) -> None:
+        """Read once more, close the meters and stop. Waits for that at most `patience` seconds."""
+        self._closed = True
+        self._starting.acquire(blocking=False)
+        self._bell.put(None)
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(patience)
+
+    def forget(self) -> None:
+        """In a forked child, where the thread does not exist: do nothing any more, and touch nothing of the parent."""
+        self._closed = True
+        self._starting = threading.Lock()
+        self._starting.acquire(blocking=False)
+        self._thread = None
+        self._users = []
+
+    def _rouse(self) -> None:
+        """Wake the thread, or start it."""
+        if not self._starting.acquire(blocking=False):
+            self._bell.put(None)
+            return
+        try:
+            thread = threading.Thread(target=self._run, name="carbon-sampler", daemon=True)
+            thread.start()
+            self._thread = thread
+        except RuntimeError as error:  # no more threads, or the interpreter is ending
+            self._closed = True
+            trouble("starting the thread that measures", error)
+
+    def _run(self) -> None:
+        """The thread's life: awake and asleep in turns."""
+        while not self._closed:
+            self._resting = False
+            self._last_use = self._look()
+            self.odometer.begin(self._last_use)
+            while not self._closed and self._is_wanted():
+                self._tick()
+                self._pause(self._wait())
+            if not self._closed:
+                self._rest()
+        if self._is_open:
+            self._tick()
+            _attempt("closing meters", self._meters.close, None)
+
+    def _is_wanted(self) -> bool:
+        """Whether somebody measures, or has done so a moment ago."""
+        return bool(self._users) or self._clock() - self._released_at < LINGER_SECONDS
+
+    def _rest(self) -> None:
+        """Wait for the next user without waking up."""
+        if self._is_open:
+            _attempt("pausing meters", self._meters.pause, None)
+        self._resting = True
+        while not self._closed and not self._is_wanted():
+            self._bell.get()
+
+    def _pause(self, seconds: float) -> None:
+        """Between two readings; `close` ends it."""
+        with suppress(Empty):
+            self._bell.get(timeout=seconds)
+
+    def _wait(self) -> float:
+        """Seconds until the next reading."""
+        wait = _attempt("asking meters when to read them", self._meters.wait, math.inf) if self._is_open else math.inf
+        return min(LONGEST_WAIT_SECONDS, max(SHORTEST_WAIT_SECONDS, wait))
+
+    def _tick(self) -> None:
+        """Read everything once, and tell."""
+        slices = self._read()
+        if slices or self._clock() - self._last_use.at >= LONGEST_LOOK_SECONDS:
+            self._last_use = self._look()
+            self._last_boards = boards = _attempt("finding out whose boards these are", self._boards, self._last_boards)
+            _attempt("counting energy", lambda: self.odometer.add(slices, self._last_use, boards), None)
+        _attempt("settling spans", self._on_tick, None)
+
+    def _read(self) -> Sequence[EnergySlice]:
+        """Energy since the last tick; nothing from meters that have just failed."""
+        if self._clock() < self._retry_at:
+            return ()
+        try:
+            if not self._is_open:
+                self._meters.open()
+                self._is_open = True
+                self.odometer.begin(self._look())  # the devices are waited for from now on
+            slices = self._meters.read()
+        except Exception as error:  # noqa: BLE001 - whatever a driver's library raises
+            trouble("reading meters" if self._is_open else "opening meters", error)
+            self._retry_at = self._clock() + self._retry_after
+            self._retry_after = min(LAST_RETRY_SECONDS, 2 * self._retry_after)
+            return ()
+        self._retry_after = FIRST_RETRY_SECONDS
+        return slices
+
+    def _look(self) -> UsePoint:
+        """What this process used; if that cannot be told, its own CPU time at least."""
+        try:
+            return self._own_use.look()
+        except Exception as error:  # noqa: BLE001 - psutil's and the system's
+            trouble("looking at this process", error)
+            return self._last_use._replace(at=self._clock(), cpu_seconds=time.process_time())
+
+
+def _attempt(doing: str, call: Callable[[], _T], otherwise: _T) -> _T:
+    """What `call` returns, or `otherwise` if it raises."""
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001 - it is a guest in somebody's program
+        trouble(doing, error)
+        return otherwise
