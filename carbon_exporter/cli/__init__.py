@@ -12,7 +12,7 @@ from carbon_exporter.errors import CarbonExporterError, ConfigError, IntensityEr
 
 __all__ = ["COMMANDS", "EXIT_FAILED", "EXIT_OK", "EXIT_USAGE", "main"]
 
-COMMANDS = ("serve", "sensors", "jobs", "metrics")
+COMMANDS = ("serve", "run", "sensors", "jobs", "metrics")
 """Modules of this package, in the order that `--help` shows them; the first is the default."""
 
 EXIT_OK = 0
@@ -26,6 +26,7 @@ exit codes:
   0  done, or stopped by SIGTERM or SIGINT
   1  could not do it: the address is taken
   2  the command line, a setting or the environment is wrong; nothing was done
+  run ends as its command ends
 """
 
 

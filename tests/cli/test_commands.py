@@ -1,4 +1,4 @@
-"""What `metrics` prints, for people and for programs."""
+"""What `metrics` prints, for people and for programs, and which commands there are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+from carbon_exporter.cli import COMMANDS
 from carbon_exporter.publish.catalogue import CATALOGUE
 
 
@@ -24,3 +25,8 @@ def test_metrics_lists_the_whole_catalogue_in_every_form() -> None:
     for form in ("text", "markdown"):
         shown = cli("metrics", f"--format={form}")
         assert all(name in shown for name in names)
+
+
+def test_help_names_every_command() -> None:
+    shown = cli("--help")
+    assert all(f"    {name} " in shown for name in COMMANDS)
