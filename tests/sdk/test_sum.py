@@ -1,0 +1,170 @@
+"""One node, several scripts that track themselves: what they say, with idle and unknown, is what the node used."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support.driven import driven_tree, two_sockets
+from support.exporter import Exporter, Series
+from support.fakenvml import FakeNvml, Process, environment
+from support.powercap_driver import Truth, share_of
+from support.tracked import Report, Tracked, tracked
+
+from carbon_exporter.units import JOULES_PER_KWH
+
+SECONDS = 5.0
+DUTIES = {1: (0.8,), 2: (0.9, 0.4), 4: (0.6, 0.4, 0.3, 0.2)}
+ZONES = {"cpu0": "package-0", "cpu1": "package-1", "dram0": "dram", "dram1": "dram"}
+CPUS = os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What scripts run on: processors of 70 W each, so that CPU time alone decides, and boards of 100 to 400 W."""
+
+    sysfs: Path
+    truth: Truth
+    boards: FakeNvml
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """For a script: its meters by itself."""
+        own = {key: value for key, value in os.environ.items() if not key.startswith("CARBON_")}
+        places = {"CARBON_EXPORTER_PATH_SYSFS": str(self.sysfs), "CARBON_SDK_SOCKET": str(self.sysfs / "none")}
+        return {**own, **environment(self.boards), **places, "CARBON_REGION": "FR"}
+
+    def joules(self, device: str, start: float, end: float) -> float:
+        """What a device really drew."""
+        if device.startswith("gpu"):
+            return self.boards.boards[int(device[3:])].true_joules(start, end)
+        return (self.truth.package_joules(end) - self.truth.package_joules(start)) * share_of(ZONES[device])
+
+
+@contextmanager
+def node(directory: Path) -> Iterator[Node]:
+    sysfs = directory / "sys"
+    two_sockets(sysfs, range_uj=2_000_000_000, limit_watts=100)
+    boards = FakeNvml(directory / "nvml", boards=4)
+    for number, board in enumerate(boards.boards):
+        board.square(100, 200 + 100 * (number % 3), 0.7 + 0.1 * number)
+    with driven_tree(sysfs, "70:70:1") as truth:
+        yield Node(sysfs, truth, boards)
+
+
+@contextmanager
+def scripts(here: Node, environs: Sequence[dict[str, str]]) -> Iterator[list[Tracked]]:
+    """So many at once, each alone on a board, ready to go."""
+    with ExitStack() as stack:
+        duties = DUTIES[len(environs)]
+        ready = [
+            stack.enter_context(tracked(environ, duty, SECONDS)) for environ, duty in zip(environs, duties, strict=True)
+        ]
+        for script, board in zip(ready, here.boards.boards, strict=False):
+            board.processes([Process(script.pid, sm=50)])
+            stack.callback(board.processes, [])
+        time.sleep(5.5)  # the boards' users are looked at every five seconds
+        yield ready
+
+
+def run(ready: Sequence[Tracked]) -> list[Report]:
+    """Let them all work; what they say."""
+    for script in ready:
+        script.go()
+    return [script.report() for script in ready]
+
+
+def assert_each_is_right(here: Node, reports: Sequence[Report]) -> None:
+    """Each script's processors by its own CPU time, its board by what that drew, its neighbours' boards not at all."""
+    for number, report in enumerate(reports):
+        seconds = report.end - report.start
+        for cpu in ("cpu0", "cpu1"):
+            share = report.cpu_seconds / (CPUS * seconds)
+            assert report.joules[cpu] == pytest.approx(share * here.joules(cpu, report.start, report.end), rel=0.05)
+        boards = {device: joules for device, joules in report.joules.items() if device.startswith("gpu") and joules}
+        assert set(boards) == {f"gpu{number}"}
+        assert boards[f"gpu{number}"] == pytest.approx(here.joules(f"gpu{number}", report.start, report.end), rel=0.05)
+        assert report.quality == "measured"
+
+
+def parts_and_whole(here: Node, reports: Sequence[Report]) -> tuple[float, float]:
+    """What scripts told with what was nobody's (idle or of unknown owners), and what the node used, in joules."""
+    start, end = min(report.start for report in reports), max(report.end for report in reports)
+    tracked_share = sum(report.cpu_seconds for report in reports) / ((end - start) * CPUS)
+    parts = whole = 0.0
+    for device in ("cpu0", "cpu1", *(f"gpu{number}" for number in range(4))):
+        truth = here.joules(device, start, end)
+        told = math.fsum(report.joules.get(device, 0.0) for report in reports)
+        nobodys = (1 - tracked_share) * truth if device.startswith("cpu") else truth * (not told)
+        whole, parts = whole + truth, parts + told + nobodys
+    return parts, whole
+
+
+@pytest.mark.timeout(240)
+def test_without_an_exporter_the_parts_make_the_whole(tmp_path: Path) -> None:
+    with node(tmp_path) as here:
+        for count in DUTIES:
+            with scripts(here, [{**here.environ, "CARBON_JOB": f"w{number}"} for number in range(count)]) as ready:
+                reports = run(ready)
+            assert {report.path for report in reports} == {"none"}
+            assert_each_is_right(here, reports)
+            parts, whole = parts_and_whole(here, reports)
+            assert parts / whole == pytest.approx(1.0, abs=0.03)
+
+
+def joules_of(series: Series, name: str, without: Collection[str] = ()) -> float:
+    """The sum of a family, without these jobs."""
+    found = ((dict(labels), value) for (family, labels), value in series.items() if family == name)
+    return JOULES_PER_KWH * math.fsum(value for labels, value in found if labels.get("job_name") not in without)
+
+
+def spans_of(series: Series, job: str) -> dict[str, float]:
+    """Joules of a job's spans by name."""
+    found: dict[str, float] = {}
+    for (name, labels), value in series.items():
+        of = dict(labels)
+        if name == "carbon_span_energy_kwh_total" and of["job_name"] == job:
+            found[of["span"]] = found.get(of["span"], 0.0) + value * JOULES_PER_KWH
+    return found
+
+
+@pytest.mark.timeout(300)
+def test_with_an_exporter_the_parts_make_the_whole_and_both_agree(tmp_path: Path) -> None:
+    with node(tmp_path) as here, tempfile.TemporaryDirectory(prefix="sdk") as short:
+        socket = f"{short}/sdk.sock"
+        flags = ("--sample.interval=1s", "--containers.sockets=", "--jobs.max=1000", "--series.max=100000")
+        places = (f"--path.sysfs={here.sysfs}", f"--storage.path={tmp_path / 'state'}", f"--sdk.socket={socket}")
+        with Exporter(*flags, *places, environ=environment(here.boards)) as exporter:
+            exporter.wait_for_samples(3)
+            for count in DUTIES:
+                names = [f"of{count}-{number}" for number in range(count)]
+                environs = [{**here.environ, "CARBON_SDK_SOCKET": socket, "CARBON_JOB": name} for name in names]
+                with scripts(here, environs) as ready:
+                    before = exporter.series()
+                    reports = run(ready)
+                    exporter.wait_for_samples(3)
+                    after = exporter.series()
+                assert_agrees(before, after, dict(zip(names, reports, strict=True)))
+                assert_each_is_right(here, reports)
+
+
+def assert_agrees(before: Series, after: Series, reports: Mapping[str, Report]) -> None:
+    """The exporter's page says what the scripts say, and their spans with everybody else's jobs are the devices'."""
+    assert {report.path for report in reports.values()} == {"exporter"}
+    spans = {name: spans_of(after, name) for name in reports}
+    assert {name: of["work"] for name, of in spans.items()} == pytest.approx(
+        {name: report.whole for name, report in reports.items()}, rel=0.01
+    )
+    of_devices, of_jobs = "carbon_device_energy_kwh_total", "carbon_job_energy_kwh_total"
+    devices = joules_of(after, of_devices) - joules_of(before, of_devices)
+    others = joules_of(after, of_jobs, reports) - joules_of(before, of_jobs, reports)
+    told = math.fsum(joules for by_name in spans.values() for joules in by_name.values())
+    told -= math.fsum(joules for name in reports for joules in spans_of(before, name).values())
+    assert (told + others) / devices == pytest.approx(1.0, abs=0.03)
