@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from support import settings_page
 from support.tools import need
 
@@ -18,6 +21,10 @@ from carbon_exporter.cli import metrics
 from carbon_exporter.config import load, settings_table
 from carbon_exporter.energy.ledger import Ledger
 from carbon_exporter.publish.catalogue import CATALOGUE
+from carbon_exporter.publish.handoff_limits import REASONS
+from carbon_exporter.publish.handoff_wire import SYSTEM_SOCKET
+from carbon_exporter.sdk.span import CarbonSpan, carbon_span
+from carbon_exporter.sdk.tracker import configure
 from carbon_exporter.sensors.base import Quality
 from carbon_exporter.sensors.replay import Replay
 
@@ -26,8 +33,10 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "carbon_e
 UNIT = ROOT / "deploy/carbon-exporter.service"
 PLANNED = re.compile(r"<!-- planned -->.*?<!-- /planned -->", re.DOTALL)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-NO_METRICS = {"carbon_exporter", "carbon_exporter_recording"}
-"""The package, and the key that begins a recording."""
+SDK_PAGE = ROOT / "docs/sdk.md"
+SDK_CODE = "".join(path.read_text() for path in sorted(ROOT.glob("carbon_exporter/sdk/*.py")))
+NO_METRICS = {"carbon_exporter", "carbon_exporter_recording", *carbon_exporter.__all__}
+"""The package, the key that begins a recording, and the public names."""
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -49,10 +58,10 @@ def anchors(page: Path) -> set[str]:
 
 
 def command_flags(text: str) -> Iterator[str]:
-    """Flags that stand after the command's name, up to the end of the command."""
+    """Flags that stand after the command's name, up to the end of the command or to one that it runs."""
     for line in text.replace("\\\n", " ").splitlines():
         for arguments in re.findall(r"(?<![\w-])carbon-exporter(?![\w/.-])([^|;#`&\"]*)", line):
-            yield from re.findall(r"(?<!\S)--[a-z][a-z.-]*", arguments)
+            yield from re.findall(r"(?<!\S)--[a-z][a-z.-]*", arguments.partition(" -- ")[0])
 
 
 def known_flags() -> set[str]:
@@ -62,6 +71,13 @@ def known_flags() -> set[str]:
         assert isinstance(command.choices, dict)
         shown += [parser.format_help() for parser in command.choices.values()]
     return {flag for text in shown for flag in re.findall(r"--[a-z][a-z.-]*", text)}
+
+
+def table(page: Path, *, under: str, column: int = 0) -> list[str]:
+    """What stands in backticks in a column of the first table under a heading or a line."""
+    text = page.read_text().partition(under)[2].partition("\n\n|")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\|(.+)\|$", text, re.MULTILINE)
+    return [name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[column])]
 
 
 def test_the_settings_page_is_what_the_code_says() -> None:
@@ -107,16 +123,75 @@ def test_every_flag_is_a_setting_or_of_a_command(page: Path) -> None:
 def test_every_variable_of_ours_is_one(page: Path) -> None:
     known = {setting.variable for setting in settings_table().values()}
     known |= {"CARBON_EXPORTER_", "CARBON_EXPORTER_CONFIG_FILE", "CARBON_JOB", "CARBON_REGION"}
+    known |= sdk_variables()
     assert set(re.findall(r"\bCARBON_[A-Z_]+\b", promised(page))) - known == set()
 
 
 @each_page
 def test_every_settings_file_in_the_pages_loads(page: Path, tmp_path: Path) -> None:
     for number, (language, text) in enumerate(FENCE.findall(promised(page))):
-        if language == "yaml" and "scrape_configs" not in text:
+        if language == "yaml" and "scrape_configs" not in text and "apiVersion" not in text:
             file = tmp_path / f"{number}.yml"
             file.write_text(text)
             load({}, {}, file)
+
+
+@each_page
+def test_every_manifest_in_the_pages_mounts_the_volumes_that_it_has(page: Path) -> None:
+    for language, text in FENCE.findall(promised(page)):
+        if language == "yaml" and "apiVersion" in text:
+            pod = yaml.safe_load(text)["spec"]
+            mounted = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}
+            assert mounted == {volume["name"] for volume in pod["volumes"]}
+
+
+def sdk_variables() -> set[str]:
+    """The variables that the SDK reads."""
+    return set(re.findall(r'"(CARBON_[A-Z_]+)"', SDK_CODE))
+
+
+def test_the_examples_of_the_sdk_page_run_and_are_true(tmp_path: Path) -> None:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("CARBON_", "OTEL_"))}
+    alone = {"CARBON_SDK_SOCKET": str(tmp_path / "none"), "XDG_RUNTIME_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "doctest", SDK_PAGE],
+        env={**environ, **alone},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@each_page
+def test_every_piece_of_python_in_the_pages_compiles(page: Path) -> None:
+    for language, text in FENCE.findall(page.read_text()):
+        if language == "python" and not text.startswith(">>>"):
+            compile(text, str(page), "exec")
+
+
+def test_the_sdk_page_names_all_that_is_public_and_nothing_else() -> None:
+    assert sorted(table(SDK_PAGE, under="## Public names")) == sorted(carbon_exporter.__all__)
+
+
+def test_the_sdk_page_tells_every_argument_and_value() -> None:
+    assert table(SDK_PAGE, under="put the block around the loop.") == list(inspect.signature(carbon_span).parameters)
+    assert table(SDK_PAGE, under="logs so.") == list(inspect.signature(configure).parameters)
+    values = {re.sub(r"\(.*", "", name) for name in table(SDK_PAGE, under="| `sync` |")}
+    assert values | {"wait"} == {name for name in vars(CarbonSpan) if not name.startswith("_")}
+
+
+def test_the_sdk_page_tells_every_attribute_and_variable() -> None:
+    text = SDK_PAGE.read_text()
+    attributes = set(re.findall(r'"(carbon\.[a-z.]+)"', (ROOT / "carbon_exporter/sdk/tracing.py").read_text()))
+    assert attributes
+    assert {name for name in attributes if f"`{name}`" not in text} == set()
+    assert {name for name in sdk_variables() if f"`{name}`" not in text} == set()
+
+
+def test_the_runbook_tells_every_reason_why_scripts_are_turned_away() -> None:
+    assert sorted(table(ROOT / "docs/operate.md", under="## Scripts are turned away")) == sorted(REASONS)
 
 
 def test_every_query_in_the_pages_parses(tmp_path: Path) -> None:
@@ -145,6 +220,12 @@ def test_the_unit_starts_a_command_that_exists_with_settings_that_load() -> None
     settings = {setting.flag for setting in settings_table().values()} | {"--config.file"}
     assert {flag.partition("=")[0] for flag in start[3].split()} <= settings
     assert load({}, {}, ROOT / "deploy/carbon-exporter.yml").listen == ":12011"
+
+
+def test_the_unit_makes_the_directory_where_scripts_look_for_the_socket() -> None:
+    unit = dict(re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE))
+    assert Path("/run", unit["RuntimeDirectory"]) == Path(SYSTEM_SOCKET).parent
+    assert unit["RuntimeDirectoryMode"] == "0755"
 
 
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
