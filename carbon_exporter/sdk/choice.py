@@ -128,12 +128,15 @@ def _opentelemetry(options: Options, environ: Mapping[str, str]) -> Outlet | Non
     return None if provider is None else OtelOutlet(provider, lambda: _grid(options, environ))
 
 
-def _page(_: Options, __: Mapping[str, str]) -> Outlet | None:
+def _page(options: Options, environ: Mapping[str, str]) -> Outlet | None:
     if "carbon_exporter.sdk.page_outlet" not in sys.modules:
         return None
     from carbon_exporter.sdk.page_outlet import started_page  # noqa: PLC0415 - loads the web server
 
-    return started_page()
+    page = started_page()
+    if page is not None:
+        page.price_by(lambda: _grid(options, environ))
+    return page
 
 
 def _pushgateway(options: Options, environ: Mapping[str, str]) -> Outlet | None:

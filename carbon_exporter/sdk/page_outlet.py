@@ -54,6 +54,12 @@ class PageOutlet:
         """False in a forked child, where nobody serves it."""
         return self._pid == os.getpid()
 
+    def price_by(self, grid: Callable[[], Grid]) -> None:
+        """Show this grid from now on; before `start`."""
+        self._exposition = SpanExposition(grid)
+        self._exposition.start(SpanAccount())
+        self._web = Web(self._latest, self._exposition.renderer, "")
+
     def start(self, account: SpanAccount, identity: Identity) -> None:  # noqa: ARG002 - the account's keys say who
         """Serve this account from now on."""
         self._exposition.start(account)

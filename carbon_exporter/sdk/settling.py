@@ -23,7 +23,7 @@ __all__ = ["Odometer", "Settler"]
 
 PROGRESS_SECONDS = 1.0
 """How often open laps are told of."""
-PATIENCE_SECONDS = 3.0
+PATIENCE_SECONDS = 12.0
 """A lap whose readings have not come this long after its end is settled with what there is."""
 
 

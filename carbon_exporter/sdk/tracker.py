@@ -60,7 +60,6 @@ class Tracker:
         self.started = False
         self._build = build or _engine
         self.ready = Event()
-        """Set once there is an engine, or will be none."""
         """Set once there is an engine, or there will be none."""
         self._off = (self.options.path or os.environ.get("CARBON_SDK", "")) == "off"
 

@@ -21,6 +21,7 @@ from carbon_exporter.publish import handoff_wire as wire
 from carbon_exporter.publish.handoff import HandoffServer
 from carbon_exporter.publish.handoff_doors import default_socket
 from carbon_exporter.publish.handoff_peer import Credentials, Peer
+from carbon_exporter.sensors import model
 from carbon_exporter.sensors.base import Host
 from carbon_exporter.service.callers import Caller, CallerNamer, CallerReader, is_own_namespace, parent_of, started
 from carbon_exporter.service.feed import Feed, device_rows
@@ -34,6 +35,8 @@ _log = logging.getLogger(__name__)
 _SAVE_SECONDS = 0.2
 """How soon what an ended script has told is in the state file: it cannot tell it again."""
 _LONGEST_RANK = 16
+_FINEST_SECONDS = 0.1
+"""A longer sdk.period is wished for: then slices are as long."""
 _NO_BOARDS = wire.Boards(known=False, shares=())
 _REMEDY = (
     "let the exporter see the host's processes (hostPID: true in Kubernetes, --pid=host in Docker), or give this job a "
@@ -79,7 +82,8 @@ class Handoff:
         """Nothing listens before `start`; `wake`, from any thread, lets the sampling thread call `attend`."""
         self._host, self._pipeline = host, pipeline
         self._period, self._size = settings.sdk_period, _size(host)
-        self._feed = Feed(pipeline.crew, host.clock)
+        coarse = settings.sdk_period > _FINEST_SECONDS
+        self._feed = Feed(pipeline.crew, host.clock, lambda: model.probe(host, frozenset()), coarse=coarse)
         reader = CallerReader(host, pipeline.namer.variables)
         self._namer = CallerNamer(host, pipeline.namer, pipeline.observer)
         self._trusts_pids = is_own_namespace(host.procfs)

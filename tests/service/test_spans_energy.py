@@ -21,7 +21,7 @@ from support.scripts import Room, process, room
 
 from carbon_exporter.energy.ledger import EnergySlice
 from carbon_exporter.publish import handoff_wire as wire
-from carbon_exporter.sensors.base import Device, Occupancy, Occupant, Quality, Reading
+from carbon_exporter.sensors.base import Device, Occupancy, Occupant, Quality, Reading, Sample, Sensor
 from carbon_exporter.sensors.crew import Crew
 from carbon_exporter.service.feed import Feed, device_rows
 from carbon_exporter.service.peer_boards import boards_of
@@ -72,6 +72,44 @@ def test_fine_readings_become_slices_with_the_worse_slack_of_their_ends() -> Non
     ]
     assert feed.lines() == []
     assert crew.watched == [True]
+
+
+CPU = Device("cpu0", "cpu", "model")
+
+
+class Estimate(Sensor):
+    """10 W since it was last read, a quarter of a second before."""
+
+    name = "model"
+    devices = (CPU,)
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def read(self) -> Sample:
+        now = self._clock()
+        return Sample((Reading(CPU, now, Quality.MODELLED, power=Watts(10.0), since=now - 0.25),))
+
+
+def test_estimates_are_told_four_times_a_second_for_ticks_are_too_rare() -> None:
+    clock = Clock(10.0)
+    feed = Feed(FineCrew(), clock, lambda: Estimate(clock))
+    feed.know(device_rows([CPU], {}))
+    feed.watch(True)
+    told = []
+    for _ in range(20):
+        told += slices(feed.lines())
+        clock.now += 0.125
+    assert {(one.device, one.end - one.start, one.joules) for one in told} == {("cpu0", 0.25, 2.5)}
+    assert len(told) == 9, "the first of ten is a mark"
+
+
+def test_a_longer_period_makes_slices_as_coarse_as_messages() -> None:
+    crew, clock = FineCrew(), Clock(10.0)
+    feed = Feed(crew, clock, coarse=True)
+    feed.watch(True)
+    crew.fine = [fine(10.0 + n / 8, 100.0 + 30.0 * n) for n in range(9)]
+    assert slices(feed.lines()) == [wire.SliceRow("gpu0", 10.0, 11.0, 240.0, 0.003)]
 
 
 def test_what_has_no_fine_readings_is_told_as_ticks_find_it_and_whole_node_meters_never() -> None:
