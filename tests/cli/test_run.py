@@ -218,6 +218,25 @@ def test_the_summary_has_the_energy_of_what_the_command_started() -> None:
     assert quality in {"measured", "integrated", "modelled", "default"}
 
 
+BURNS_IN_A_SPAN = """
+import time
+from carbon_exporter import carbon_span
+with carbon_span("inner") as span:
+    until = time.process_time() + 2
+    while time.process_time() < until:
+        sum(range(1000))
+span.wait(5)
+print(span.energy_kwh)
+"""
+
+
+def test_a_command_that_measures_itself_is_in_the_summary_all_the_same() -> None:
+    done = finished("--no-live", *python(BURNS_IN_A_SPAN), CARBON_SDK="auto", CARBON_SDK_SOCKET="/nonexistent")
+    inner = float(done.stdout)
+    assert inner > 0
+    assert inner * 0.8 < float(shown(done.stderr)[3]) < inner * 3
+
+
 @pytest.mark.parametrize(
     "name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGQUIT", "SIGCONT", "SIGWINCH"]
 )
