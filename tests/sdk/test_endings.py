@@ -47,9 +47,9 @@ class Node:
         places = (f"--path.sysfs={self.directory / 'sys'}", f"--storage.path={self.directory / 'state'}")
         return Exporter(*room, *places, f"--sdk.socket={self.socket}", *flags, environ=environment(self.fake))
 
-    def script(self, how: str, seconds: float, **environ: str) -> subprocess.Popen[str]:
+    def script(self, how: str, seconds: float, *flags: str, **environ: str) -> subprocess.Popen[str]:
         """A script that holds the board, from when it works."""
-        command = [sys.executable, ending.__file__, how, str(seconds)]
+        command = [sys.executable, ending.__file__, how, str(seconds), *flags]
         pipe = subprocess.PIPE
         script = subprocess.Popen(command, env={**self.environ, **environ}, stdout=pipe, stderr=pipe, text=True)
         self.fake.boards[0].processes([Process(script.pid, sm=50)])
@@ -179,7 +179,7 @@ def silent_server() -> Iterator[int]:
         ("turned off", {"CARBON_SDK": "off"}),
     ],
 )
-@pytest.mark.parametrize("how", ["return", "raise", "wait"])
+@pytest.mark.parametrize("how", ["raise", "wait"])
 def test_whoever_does_not_listen_is_no_trouble(tmp_path: Path, how: str, name: str, environ: Mapping[str, str]) -> None:
     number = signal.SIGTERM if how == "wait" else None
     with node(tmp_path) as here, silent_server() as port, socket.socket(socket.AF_UNIX) as silent:
@@ -198,3 +198,21 @@ def test_whoever_does_not_listen_is_no_trouble(tmp_path: Path, how: str, name: s
     plain_status, plain_said = plainly(how, number)
     assert status == plain_status
     assert set(plain_said.splitlines()[-1:]) <= set(said.splitlines()), "its own last words are there"
+
+
+@pytest.mark.parametrize("how", ["return", "wait"])
+@pytest.mark.parametrize("answers", [False, True], ids=["a dead collector", "one that never answers"])
+def test_a_collector_that_does_not_take_the_metrics_is_no_trouble(tmp_path: Path, how: str, answers: bool) -> None:
+    number = signal.SIGTERM if how == "wait" else None
+    with node(tmp_path) as here, silent_server() as port:
+        collector = f"--collector=http://127.0.0.1:{port if answers else 1}/v1/metrics"
+        script = here.script(how, 0.7, collector, CARBON_SDK="opentelemetry")
+        began = time.monotonic()
+        if number is not None:
+            time.sleep(0.7)
+            script.send_signal(number)
+        status, said = ended(script)
+        assert time.monotonic() - began < 6
+    plain_status, plain_said = plainly(how, number)
+    assert status == plain_status
+    assert set(plain_said.splitlines()[-1:]) <= set(said.splitlines())
