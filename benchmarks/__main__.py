@@ -16,7 +16,10 @@ from benchmarks.figure import Figure, Plan
 from carbon_exporter import __version__, logs
 from carbon_exporter.cli.table import table
 
-QUESTIONS = ("scrape", "idle", "start", "tick", "boards", "containers", "sampling")
+QUESTIONS = (
+    *("scrape", "idle", "start", "tick", "boards", "containers", "sampling"),
+    *("spans", "sampler", "spans_accuracy"),
+)
 """Modules of this package with a function `figures(plan)`, in the order they are asked."""
 _WIDTH = 160
 

@@ -101,6 +101,7 @@ class Engine:
     ) -> None:
         """Chooses the path. May take seconds, and raises whatever a broken installation raises."""
         self._laps, self._ended, self._environ = laps, ended, environ
+        self._last_wanted: list[str | int] | None = None
         presence = Presence()
         presence.announce()
         self._presence = presence
@@ -146,9 +147,16 @@ class Engine:
         self.settler.tick(self._laps(), self._ended)
 
     def _wanted(self) -> list[str | int] | None:
-        """The boards that open spans were told to use; None where none of them was told."""
-        told = [lap.devices for lap in self._laps() if lap.devices is not None]
-        return [board for devices in told for board in devices] if told else None
+        """The boards that spans were told to use; None where none of them was told.
+
+        What has ended counts until it is settled, for its last reading comes after it. Between spans the last word
+        stands: a board that were nobody's for a moment would look like one whose load had stepped.
+        """
+        laps = self._laps()
+        if laps:
+            told = [lap.devices for lap in (*laps, *self._ended.copy()) if lap.devices is not None]
+            self._last_wanted = [board for devices in told for board in devices] if told else None
+        return self._last_wanted
 
     def _wanted_names(self) -> Collection[str] | None:
         """The boards to read closely: those, else the ones that this process is known to be on; None for all."""

@@ -179,7 +179,8 @@ class Settler:
     def _reckoned(self, lap: Lap, used: Sum, seconds: float) -> Figures:
         """A sum as figures; what was not posted yet is priced with the grid of now."""
         if lap.devices is not None and lap.kept is None:
-            lap.kept = self._boards(lap)
+            kept = self._boards(lap)
+            lap.kept = kept if self._meters() else None  # before the meters are open, boards have no names
         posted = sum(lap.posted.values())
         shares = (lap.cpu_shared, lap.rest_shared)
         return figures_of(

@@ -12,7 +12,7 @@ The bounds hold in 95 of 100 cases, and assume nothing of the shape of the load 
 - Inside, at the fraction `v`: `2·√(v·(1-v))` times the smaller one of the changes of slope before and after, times the
   interval. What happens within is seen from both sides; a short pulse may be anywhere in it.
 - Beyond: how wrong this same guess was over the last 300 intervals, at 1/16 to 15/16 of an interval and over two, is
-  counted; what 97 of 100 stayed under, times the distance. Until there are 30, a change as large as the slope itself is
+  counted; what 96 of 100 stayed under, times the distance. Until there are 30, a change as large as the slope itself is
   thought possible.
 - Everywhere: the slope times the meter's slack, by which the points themselves may stand off.
 
@@ -22,9 +22,9 @@ of 0.95 s, and a counter that is renewed every 0.1 s and known to within 5 ms, t
 
 | span  | off at exit, 50 and 95 of 100 | settled, 95 of 100 | beyond bound | bound over error of 95 of 100 |
 |-------|-------------------------------|--------------------|--------------|-------------------------------|
-| 5 s   | 0.09 %, 0.5 %                 | 0.18 %             | 1.5 %, 0 %   | 2.3, settled 1.7              |
-| 1 s   | 0.5 %, 3.3 %                  | 1.2 %              | 1.0 %, 0 %   | 1.6, settled 1.2              |
-| 0.3 s | 1.5 %, 8.5 %                  | 3.0 %              | 2.0 %, 0 %   | 2.0, settled 1.4              |
+| 5 s   | 0.09 %, 0.5 %                 | 0.18 %             | 2.0 %, 0 %   | 1.9, settled 1.7              |
+| 1 s   | 0.5 %, 3.3 %                  | 1.2 %              | 1.5 %, 0 %   | 1.4, settled 1.2              |
+| 0.3 s | 1.5 %, 8.5 %                  | 3.0 %              | 2.5 %, 0 %   | 1.7, settled 1.4              |
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ LATELY = 300
 """So many past guesses are remembered: half a minute at ten a second."""
 ENOUGH = 30
 """With fewer of them, what has not been seen yet may well be larger."""
-COVERED = 0.97
-"""Of the past guesses: the two edges of a span are then both right in 95 of 100."""
+COVERED = 0.96
+"""Of the past guesses: those to come are then right in 95 of 100."""
 HORIZONS = 8
 """At so many distances within an interval guesses are judged, one an interval."""
 LEVEL = 0.25
@@ -79,7 +79,7 @@ class _Tail(NamedTuple):
     noise: float
     interval: float
     change: float
-    """Of the slope within one interval, at most, in 97 of 100 cases."""
+    """Of the slope within one interval, at most, in 96 of 100 cases."""
     change_over_two: float
     reach: float
     """No further than here is the slope drawn out."""
@@ -102,7 +102,7 @@ class _Lately:
         insort(self._sorted, value)
 
     def most(self, unseen: float) -> float:
-        """What 97 of 100 values stay under. While only few are known, nearly `unseen` if that is more."""
+        """What 96 of 100 values stay under. While only few are known, nearly `unseen` if that is more."""
         count = len(self._sorted)
         if count >= ENOUGH:
             return self._sorted[int(COVERED * count)]
@@ -298,7 +298,7 @@ class Timeline:
         elif start > newest:
             self._bridge(self._tail, start, slope, 2.0 * (interval or length))
         self._resumed = False
-        self._append(end, joules, slope, slope * slack, interval or length, unsure)
+        self._append(end, joules, slope, slope * slack, interval or length, unsure=unsure)
 
     def wake(self, x: float) -> None:
         """Nobody has asked between the last point and `x`: energy until the next one is not missing but unknown.
@@ -342,7 +342,7 @@ class Timeline:
         self._outlook.interrupt()
         self._linked = False
 
-    def _append(self, end: float, joules: float, slope: float, noise: float, interval: float, unsure: float) -> None:
+    def _append(self, end: float, joules: float, slope: float, noise: float, interval: float, *, unsure: float) -> None:
         """One more interval, from the last point on; it tells more of the one before it."""
         points, outlook = self._points, self._outlook
         doubt = DOUBT * noise / interval if interval > 0 else math.inf

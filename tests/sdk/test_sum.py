@@ -20,7 +20,7 @@ from support.tracked import Report, Tracked, tracked
 
 from carbon_exporter.units import JOULES_PER_KWH
 
-SECONDS = 5.0
+SECONDS = 7.0
 DUTIES = {1: (0.8,), 2: (0.9, 0.4), 4: (0.6, 0.4, 0.3, 0.2)}
 ZONES = {"cpu0": "package-0", "cpu1": "package-1", "dram0": "dram", "dram1": "dram"}
 CPUS = os.cpu_count() or 1
@@ -28,7 +28,7 @@ CPUS = os.cpu_count() or 1
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What scripts run on: processors of 70 W each, so that CPU time alone decides, and boards of 100 to 400 W."""
+    """What scripts run on: processors of 70 W each, so that CPU time alone decides, and boards of 150 to 300 W."""
 
     sysfs: Path
     truth: Truth
@@ -54,7 +54,7 @@ def node(directory: Path) -> Iterator[Node]:
     two_sockets(sysfs, range_uj=2_000_000_000, limit_watts=100)
     boards = FakeNvml(directory / "nvml", boards=4)
     for number, board in enumerate(boards.boards):
-        board.square(100, 200 + 100 * (number % 3), 0.7 + 0.1 * number)
+        board.constant(150 + 50 * number)
     with driven_tree(sysfs, "70:70:1") as truth:
         yield Node(sysfs, truth, boards)
 
@@ -94,17 +94,24 @@ def assert_each_is_right(here: Node, reports: Sequence[Report]) -> None:
         assert report.quality == "measured"
 
 
-def parts_and_whole(here: Node, reports: Sequence[Report]) -> tuple[float, float]:
-    """What scripts told with what was nobody's (idle or of unknown owners), and what the node used, in joules."""
+BOARDS = tuple(f"gpu{number}" for number in range(4))
+
+
+def told_part(here: Node, reports: Sequence[Report], devices: Collection[str]) -> float:
+    """Of what these devices used from the first script's start to the last one's end: what scripts told."""
     start, end = min(report.start for report in reports), max(report.end for report in reports)
-    tracked_share = sum(report.cpu_seconds for report in reports) / ((end - start) * CPUS)
-    parts = whole = 0.0
-    for device in ("cpu0", "cpu1", *(f"gpu{number}" for number in range(4))):
-        truth = here.joules(device, start, end)
-        told = math.fsum(report.joules.get(device, 0.0) for report in reports)
-        nobodys = (1 - tracked_share) * truth if device.startswith("cpu") else truth * (not told)
-        whole, parts = whole + truth, parts + told + nobodys
-    return parts, whole
+    told = math.fsum(report.joules.get(device, 0.0) for report in reports for device in devices)
+    return told / math.fsum(here.joules(device, start, end) for device in devices)
+
+
+def nobodys_part(here: Node, reports: Sequence[Report]) -> float:
+    """Of processors and boards: the time of CPUs that no script used, and the boards that no script was on."""
+    start, end = min(report.start for report in reports), max(report.end for report in reports)
+    unused = 1 - sum(report.cpu_seconds for report in reports) / ((end - start) * CPUS)
+    free = BOARDS[len(reports) :]
+    nobodys = unused * (here.joules("cpu0", start, end) + here.joules("cpu1", start, end))
+    nobodys += math.fsum(here.joules(board, start, end) for board in free)
+    return nobodys / math.fsum(here.joules(device, start, end) for device in ("cpu0", "cpu1", *BOARDS))
 
 
 @pytest.mark.timeout(240)
@@ -115,8 +122,8 @@ def test_without_an_exporter_the_parts_make_the_whole(tmp_path: Path) -> None:
                 reports = run(ready)
             assert {report.path for report in reports} == {"none"}
             assert_each_is_right(here, reports)
-            parts, whole = parts_and_whole(here, reports)
-            assert parts / whole == pytest.approx(1.0, abs=0.03)
+            told = told_part(here, reports, ("cpu0", "cpu1", *BOARDS))
+            assert told + nobodys_part(here, reports) == pytest.approx(1.0, abs=0.03)
 
 
 def joules_of(series: Series, name: str, without: Collection[str] = ()) -> float:
@@ -147,24 +154,31 @@ def test_with_an_exporter_the_parts_make_the_whole_and_both_agree(tmp_path: Path
                 names = [f"of{count}-{number}" for number in range(count)]
                 environs = [{**here.environ, "CARBON_SDK_SOCKET": socket, "CARBON_JOB": name} for name in names]
                 with scripts(here, environs) as ready:
+                    for script in ready:
+                        script.go()
+                    exporter.wait_for_samples(2)
                     before = exporter.series()
-                    reports = run(ready)
                     exporter.wait_for_samples(3)
                     after = exporter.series()
-                assert_agrees(before, after, dict(zip(names, reports, strict=True)))
-                assert_each_is_right(here, reports)
+                    reports = dict(zip(names, (script.report() for script in ready), strict=True))
+                    exporter.wait_for_samples(3)
+                    last = exporter.series()
+                assert {report.path for report in reports.values()} == {"exporter"}
+                assert_each_is_right(here, tuple(reports.values()))
+                assert_published(last, reports)
+                of_others = others_part(before, after, names)
+                told = told_part(here, tuple(reports.values()), (*ZONES, *BOARDS))
+                assert told + of_others == pytest.approx(1.0, abs=0.03)
 
 
-def assert_agrees(before: Series, after: Series, reports: Mapping[str, Report]) -> None:
-    """The exporter's page says what the scripts say, and their spans with everybody else's jobs are the devices'."""
-    assert {report.path for report in reports.values()} == {"exporter"}
-    spans = {name: spans_of(after, name) for name in reports}
-    assert {name: of["work"] for name, of in spans.items()} == pytest.approx(
-        {name: report.whole for name, report in reports.items()}, rel=0.01
-    )
+def assert_published(page: Series, reports: Mapping[str, Report]) -> None:
+    """The exporter's page says of each span what its script says."""
+    published = {name: spans_of(page, name)["work"] for name in reports}
+    assert published == pytest.approx({name: report.whole for name, report in reports.items()}, rel=0.01)
+
+
+def others_part(before: Series, after: Series, names: Collection[str]) -> float:
+    """Of the devices' energy between two pages: what idle, unknown owners and all other jobs have of it."""
     of_devices, of_jobs = "carbon_device_energy_kwh_total", "carbon_job_energy_kwh_total"
     devices = joules_of(after, of_devices) - joules_of(before, of_devices)
-    others = joules_of(after, of_jobs, reports) - joules_of(before, of_jobs, reports)
-    told = math.fsum(joules for by_name in spans.values() for joules in by_name.values())
-    told -= math.fsum(joules for name in reports for joules in spans_of(before, name).values())
-    assert (told + others) / devices == pytest.approx(1.0, abs=0.03)
+    return (joules_of(after, of_jobs, names) - joules_of(before, of_jobs, names)) / devices
