@@ -28,6 +28,7 @@ __all__ = ["Engine", "GatedMeters"]
 JOIN_SECONDS = 0.2
 OUTLET_SECONDS = 0.3
 BOARDS_SECONDS = 1.0
+MOST_NAMED = 256
 
 
 class GatedMeters:
@@ -37,6 +38,8 @@ class GatedMeters:
         """A fork waits for the gate: loading modules or a driver's library must not be cut in two by it."""
         self._meters, self._gate = meters, gate
         self.name = meters.name
+        self.slack: Callable[[str], float] = meters.slack
+        """As the meters have it."""
         self.known: Mapping[str, Meter] = {}
         """All devices that have given energy; replaced as a whole."""
 
@@ -55,17 +58,14 @@ class GatedMeters:
         """What CPU time and memory are shares of."""
         return self._meters.machine
 
-    def slack(self, device: str) -> float:
-        """As the meters have it."""
-        return self._meters.slack(device)
-
     def read(self) -> Sequence[EnergySlice]:
         """Energy since the last call."""
         slices = self._meters.read()
         for one in slices:
-            meter = Meter(one.device.kind, one.quality)
-            if self.known.get(one.device.name) != meter:
-                self.known = {**self.known, one.device.name: meter}
+            device = one.device
+            known = self.known.get(device.name)
+            if known is None or known.quality is not one.quality or known.kind != device.kind:
+                self.known = {**self.known, device.name: Meter(device.kind, one.quality)}
         return slices
 
     def wait(self) -> float:
@@ -101,7 +101,7 @@ class Engine:
     ) -> None:
         """Chooses the path. May take seconds, and raises whatever a broken installation raises."""
         self._laps, self._ended, self._environ = laps, ended, environ
-        self._last_wanted: list[str | int] | None = None
+        self._named: dict[str | int, None] = {}
         presence = Presence()
         presence.announce()
         self._presence = presence
@@ -147,16 +147,15 @@ class Engine:
         self.settler.tick(self._laps(), self._ended)
 
     def _wanted(self) -> list[str | int] | None:
-        """The boards that spans were told to use; None where none of them was told.
+        """The boards that spans were told to use so far; None where none of them was told.
 
-        What has ended counts until it is settled, for its last reading comes after it. Between spans the last word
-        stands: a board that were nobody's for a moment would look like one whose load had stepped.
+        A board that was named once stays this process's: one that were nobody's between two blocks would look as if its
+        load had stepped. Blocks that name boards count those alone.
         """
-        laps = self._laps()
-        if laps:
-            told = [lap.devices for lap in (*laps, *self._ended.copy()) if lap.devices is not None]
-            self._last_wanted = [board for devices in told for board in devices] if told else None
-        return self._last_wanted
+        for lap in (*self._laps(), *self._ended.copy()):
+            if lap.devices is not None and len(self._named) < MOST_NAMED:
+                self._named.update(dict.fromkeys(lap.devices))
+        return list(self._named) or None
 
     def _wanted_names(self) -> Collection[str] | None:
         """The boards to read closely: those, else the ones that this process is known to be on; None for all."""

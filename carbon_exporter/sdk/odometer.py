@@ -169,7 +169,9 @@ class Odometer:
             boards: what is paid of each board; None for none.
         """
         self._looks.add(use)
-        self._early, waiting = [], chain(self._early, slices)
+        waiting: Iterable[EnergySlice] = slices
+        if self._early:
+            self._early, waiting = [], chain(self._early, slices)
         shares = (boards or NO_BOARDS).shares
         for one in waiting:
             if one.end > use.at:
@@ -184,8 +186,9 @@ class Odometer:
         seconds = one.end - start
         if seconds <= 0 or seconds < (one.end - one.start) / 2:
             return
+        device = one.device
         joules = one.joules * seconds / (one.end - one.start)
-        name, kind = one.device.name, one.device.kind
+        name, kind = device.name, device.kind
         paid = shares.get(name, 0.0)
         meter = self._meters.get(name)
         if meter is None:
@@ -194,24 +197,28 @@ class Odometer:
             meter = self._meters[name] = _Meter(one.end, one.end, PATIENCE_SECONDS)
         slack = self._source.slack(name)
         if kind == "cpu":
-            self._post_cpu(meter, one.device, (start, one.end), joules, slack)
+            self._post_cpu(meter, device, (start, one.end), joules, slack)
         else:
             if kind == "dram":
                 paid = min(1.0, self._looks.newest.memory_bytes / max(1.0, self._source.machine.memory_total))
-            self._line(meter, name, "time").add(start, one.end, joules * paid, slack=slack)
+            line = meter.lines.get("time") or self._line(meter, name, "time")
+            line.add(start, one.end, joules * paid, slack=slack)
         meter.end, meter.final = one.end, start if seconds <= SHORT_SECONDS else one.end
-        meter.patience = _patience(one.device, seconds)
+        meter.patience = _patience(device, seconds)
 
     def _post_cpu(self, meter: _Meter, device: Device, time: tuple[float, float], joules: float, slack: float) -> None:
         """A processor's slice: own CPU seconds and children's, each on its abscissa."""
         machine = self._source.machine
         seconds = time[1] - time[0]
-        (cpu, children, busy), (cpu_end, children_end, busy_end) = map(self._looks.at, time)
+        looks = self._looks
+        cpu, children, busy = looks.at(time[0])
+        cpu_end, children_end, busy_end = looks.at(time[1])
         own, others = cpu_end - cpu, children_end - children
         shared = machine.idle == "shared" and busy_end > busy  # where that is not known, idle is nobody's
         whole = max(busy_end - busy if shared else machine.cpus * seconds, own + others)
         each = joules / whole if whole > 0 else 0.0
-        self._line(meter, device.name, "own").add(
+        line = meter.lines.get("own") or self._line(meter, device.name, "own")
+        line.add(
             cpu,
             cpu_end,
             own * each,

@@ -82,6 +82,8 @@ class OwnMeters:
         self._names: frozenset[str] = frozenset()
         """Of those that are wanted."""
         self._boards: frozenset[str] | None = None
+        self._heeded = False
+        """Whether all sources know which boards are wanted."""
         self._slack: dict[str, tuple[float, float]] = {}
         self._ledger = Ledger()
         self._read_at = -STEADY_SECONDS
@@ -107,6 +109,7 @@ class OwnMeters:
             raise SensorUnavailable("this machine has nothing that can be measured or estimated")
         self._direct = tuple(sensor for sensor in sensors if _moves_all_the_time(sensor))
         self._sources = tuple(Source(one, self._host.clock) for one in sensors if one not in self._direct)
+        self._heeded = False
         self._want()
         self._list_devices()
         self._post(self._full_readings())
@@ -123,7 +126,8 @@ class OwnMeters:
 
     def slack(self, device: str) -> float:
         """How far the ends of this device's newest slice may be off, in seconds."""
-        return max(self._slack.get(device, (0.0, 0.0)))
+        begins, ends = self._slack.get(device, (0.0, 0.0))
+        return max(begins, ends)
 
     def read(self) -> Sequence[EnergySlice]:
         """Energy of whole devices since the last call, in order of time. Never raises; what fails gives nothing."""
@@ -155,7 +159,7 @@ class OwnMeters:
 
     def pause(self) -> None:
         """Nothing is read and no thread wakes up until the next `read`, which begins with marks."""
-        self._paused = True
+        self._paused, self._heeded = True, False
         for source in self._sources:
             source.pause()
 
@@ -181,12 +185,16 @@ class OwnMeters:
             self._read_at = now
             for sensor in self._direct:
                 readings += sensor.fine()
-        full = self._full_readings()
-        return self._post(readings + full)
+        if any(now >= source.due for source in self._sources):
+            readings += self._full_readings()
+        return self._post(readings)
 
     def _want(self) -> None:
         wanted = self._wanted()
         boards = None if wanted is None else frozenset(wanted)
+        if self._heeded and boards == self._boards:
+            return
+        self._heeded = True
         for source in self._sources:
             source.want(boards)
         if boards != self._boards:
@@ -204,12 +212,15 @@ class OwnMeters:
         return readings
 
     def _post(self, readings: Iterable[Reading]) -> list[EnergySlice]:
-        names = self._names
-        measured = [one for one in sorted(readings, key=_at) if one.device.name in names]
-        for reading in measured:
-            before = self._slack.get(reading.device.name, (0.0, 0.0))
-            self._slack[reading.device.name] = before[1], _slack_of(reading)
-        return sorted(self._ledger.post(measured), key=_end)
+        names, slacks = self._names, self._slack
+        measured = []
+        for reading in sorted(readings, key=_at):
+            name = reading.device.name
+            if name in names:
+                measured.append(reading)
+                before = slacks.get(name, (0.0, 0.0))
+                slacks[name] = before[1], reading.slack or _slack_of(reading)
+        return self._ledger.post(measured)  # each slice ends with its reading: they are in order
 
     def _list_devices(self) -> None:
         direct = [device for sensor in self._direct for device in sensor.devices]
@@ -240,8 +251,6 @@ def _moves_all_the_time(sensor: Sensor) -> bool:
 
 
 def _slack_of(reading: Reading) -> float:
-    if reading.slack:
-        return reading.slack
     if reading.quality is Quality.INTEGRATED:
         return (reading.device.period or REGISTER_PERIOD) / 2
     return COUNTER_SLACK if reading.quality is Quality.MEASURED else LOAD_SLACK
@@ -249,7 +258,3 @@ def _slack_of(reading: Reading) -> float:
 
 def _at(reading: Reading) -> float:
     return reading.at
-
-
-def _end(energy: EnergySlice) -> float:
-    return energy.end

@@ -79,8 +79,9 @@ class OwnUse:
         at, cpu_seconds = self._clock(), time.process_time()
         tree = self._tree
         tree.look(self._presence.announced)
-        if self._last_pids != tree.pids:
-            self._last_pids, self._pids = tree.pids, frozenset(tree.pids)
+        pids = tree.pids
+        if self._last_pids != pids:
+            self._last_pids, self._pids = pids, frozenset(pids)
         busy = tree.busy() if self.needs_busy else 0.0
         return UsePoint(at, cpu_seconds, tree.seconds, tree.memory(at), busy)
 

@@ -2,7 +2,8 @@
 
 New ones are searched for once a second, by the lists of children that the kernel keeps of every thread
 (`task/TID/children`, CONFIG_PROC_CHILDREN), or in a scan of all processes where it keeps none; those of the main thread
-at every look. The known ones are read at every look. No file is kept open: the program may close what it did not open.
+at every look, or every other one while there are no descendants. The known ones are read at every look. No file is kept
+open: the program may close what it did not open.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from carbon_exporter.jobs.procfs import parse_cpu_times
@@ -22,6 +24,9 @@ __all__ = ["ProcfsTree"]
 SEARCH_SECONDS = 1.0
 SEARCH_COST = 500
 """A search that takes long waits for so many times as long before the next: 0.2 % of a core."""
+GLANCE_SECONDS = 0.15
+"""With no descendants, the main thread's new ones are looked for so often: at every other look of ten a second. What
+a child used before it is seen is still counted."""
 SLACK_SECONDS = 1.0
 """Times are told in hundredths, cut off, and a search takes a while."""
 _NOBODY: Mapping[int, float] = {}
@@ -46,6 +51,10 @@ class ProcfsTree:
         self._searched_at = -math.inf
         """Boot seconds at which the last search of all began."""
         self._next_search = -math.inf
+        self._pids = self.tree.ours
+        self._waited: float | None = None
+        """With no descendants now and at the look before: what this process has waited for; else None."""
+        self._next_glance = -math.inf
         self._strangers: frozenset[int] = frozenset()
         """Those that measure themselves and were found not to be descendants."""
 
@@ -57,7 +66,7 @@ class ProcfsTree:
     @property
     def pids(self) -> tuple[int, ...]:
         """This process and the descendants that it pays for."""
-        return self.tree.ours
+        return self._pids
 
     def look(self, announced: Callable[[], Mapping[int, float]]) -> None:
         """Count what is new. `announced`: see `ProcessTree.look`; asked only if there is anybody whom it may concern.
@@ -65,8 +74,15 @@ class ProcfsTree:
         What cannot be read is taken to have ended.
         """
         now, before = self._boot_clock(), self._searched_at
+        alone = now < self._next_search and self._is_alone()
+        if alone and now < self._next_glance:
+            return
+        self._next_glance = now + GLANCE_SECONDS
+        children = _pids_in(self._main_children) if self._listed else []
+        if alone and not children:
+            return
         known = self.tree.pids
-        fresh = [pid for pid in _pids_in(self._main_children) if pid not in known] if self._listed else []
+        fresh = [pid for pid in children if pid not in known]
         apart = announced() if fresh or len(known) > 1 else _NOBODY
         if now >= self._next_search or (apart and apart.keys() - self._strangers - set(known)):
             found = self._search(self.tree.ours)
@@ -84,6 +100,8 @@ class ProcfsTree:
             adopted=[one.pid for one in seen[len(known) :] if one is not None and one.started < oldest],
             possible=(now - before + SLACK_SECONDS) * self._cpus,
         )
+        self._pids = self.tree.ours
+        self._waited = seen[0].waited if len(seen) == 1 and seen[0] is not None else None
 
     def memory(self, now: float) -> float:
         """Bytes that they hold, shared pages once."""
@@ -95,6 +113,10 @@ class ProcfsTree:
             return parse_cpu_times(read_start(f"{self._procfs}/stat")).busy * TICK
         except (OSError, ValueError):
             return 0.0
+
+    def _is_alone(self) -> bool:
+        """Whether there was nobody else at the last two looks, and nobody has been waited for since."""
+        return self._waited is not None and self._of_children is not None and self._waited == self._of_children()
 
     def _search(self, parents: Iterable[int]) -> list[int]:
         """Descendants of `parents` that are not known, parents first."""
@@ -149,7 +171,8 @@ class ProcfsTree:
 
 def _pids_in(path: str) -> list[int]:
     try:
-        return [int(word) for word in read_start(path, 65536).split()]
+        text = read_start(path, 65536)
+        return [int(word) for word in text.split()] if text else []
     except (OSError, ValueError):
         return []
 
@@ -168,4 +191,4 @@ def _own_children() -> Callable[[], float]:
 def _boot_clock() -> Callable[[], float]:
     """Linux's clock by which it dates processes."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic if clock is None else lambda: time.clock_gettime(clock)
+    return time.monotonic if clock is None else partial(time.clock_gettime, clock)

@@ -154,8 +154,10 @@ class Sampler:
 
     def _pause(self, seconds: float) -> None:
         """Between two readings; `close` ends it."""
-        with suppress(Empty):
+        try:
             self._bell.get(timeout=seconds)
+        except Empty:
+            return
 
     def _wait(self) -> float:
         """Seconds until the next reading."""
@@ -168,7 +170,10 @@ class Sampler:
         if slices or self._clock() - self._last_use.at >= LONGEST_LOOK_SECONDS:
             self._last_use = self._look()
             self._last_boards = boards = _attempt("finding out whose boards these are", self._boards, self._last_boards)
-            _attempt("counting energy", lambda: self.odometer.add(slices, self._last_use, boards), None)
+            try:
+                self.odometer.add(slices, self._last_use, boards)
+            except Exception as error:  # noqa: BLE001 - it is a guest in somebody's program
+                trouble("counting energy", error)
         _attempt("settling spans", self._on_tick, None)
 
     def _read(self) -> Sequence[EnergySlice]:

@@ -102,8 +102,10 @@ class Settler:
 
     def tick(self, laps: Iterable[Lap], ended: deque[Lap]) -> None:
         """Settle what can be; from time to time tell of what is still open."""
-        until = self._odometer.settled_until
         now = self._now()[0]
+        if not ended and now < self._due and not self._entries:
+            return
+        until = self._odometer.settled_until
         waiting = []
         while ended:
             lap = ended.popleft()

@@ -347,18 +347,20 @@ class Timeline:
         points, outlook = self._points, self._outlook
         doubt = DOUBT * noise / interval if interval > 0 else math.inf
         change, knee, drawn = outlook.learn(slope, doubt)
-        total, missing, _, hidden, _ = last = points.known[-1]
+        x, known = points.x, points.known
+        total, missing, before, hidden, _ = known[-1]
         if self._linked:
-            length, more = points.x[-1] - points.x[-2], total - points.known[-2].joules
-            bent = None if knee is None else (knee[0], min(more, knee[0] * knee[1] * length))
-            points.known[-1] = _Point(total, missing, last.noise, min(hidden, change * length), bent)
-        length = end - points.x[-1]
+            length = x[-1] - x[-2]
+            bent = None if knee is None else (knee[0], min(total - known[-2].joules, knee[0] * knee[1] * length))
+            if bent is not None or change * length < hidden:
+                known[-1] = _Point(total, missing, before, min(hidden, change * length), bent)
+        length = end - x[-1]
         total += joules
         missing += unsure
         self._linked = length > 0
         if self._linked or joules > 0:
-            points.append(max(end, points.x[-1]), _Point(total, missing, noise, change * max(0.0, length)))
-        if len(points.x) > 2 * KEEP_POINTS:
+            points.append(max(end, x[-1]), _Point(total, missing, noise, change * max(0.0, length)))
+        if len(x) > 2 * KEEP_POINTS:
             self._points = points = points.newest(KEEP_POINTS)
         changes = outlook.within.most(slope), outlook.over_two.most(slope)
         self._tail = _Tail(points.x[-1], total, missing, drawn, noise, interval, *changes, math.inf)

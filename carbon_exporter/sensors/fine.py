@@ -101,42 +101,39 @@ class FineReader:
             readings = self._sensor.fine()
         except Exception:  # noqa: BLE001 - whatever a driver raises
             readings = ()
-        for reading in readings:
-            self._keep(reading)
+        paces = [self._keep(reading) for reading in readings]
         now = self._clock()
         if not readings:
             self._next = self._news = now + self._rest
             self._rest = min(2 * self._rest, _LONGEST_REST)
             return False
         self._rest = _SHORTEST_REST
-        paces = [self._pace(reading) for reading in readings]
-        self._next = min(pace.next(now) for pace in paces)
-        self._news = min(pace.news(now) for pace in paces)
-        self.precise = any(pace.precise for pace in paces)
+        first, *others = paces
+        moment, news, precise = first.next(now), first.news(now), first.precise
+        for pace in others:
+            moment, news = min(moment, pace.next(now)), min(news, pace.news(now))
+            precise = precise or pace.precise
+        self._next, self._news, self.precise = moment, news, precise
         return True
 
     def take(self) -> list[Reading]:
         """What was read since the last call."""
         taken: list[Reading] = []
-        with suppress(IndexError):  # nothing is left; the worker adds and others may take at the same time
-            while True:
+        with suppress(IndexError):  # the worker adds and others may take at the same time
+            while self._kept:
                 taken.append(self._kept.popleft())
         return taken
 
-    def _keep(self, reading: Reading) -> None:
-        """Give it the moment at which the counter came to stand so, unless that has been told."""
+    def _keep(self, reading: Reading) -> Pace:
+        """Give it the moment at which the counter came to stand so, unless that has been told. Returns its pace."""
         name, counts = reading.device.name, reading.energy is not None
-        at, slack = self._pace(reading).note(reading.at, reading.energy or 0.0, reading.slack)
+        pace = self._paces.get((name, counts))
+        if pace is None:  # power is the mean of a time that is known: it has no pace
+            pace = self._paces[name, counts] = Pace(reading.device.period if counts else None)
+        at, slack = pace.note(reading.at, reading.energy or 0.0, reading.slack)
         if at > self._told.get(name, -math.inf):
             self._told[name] = at
             self._kept.append(_at_its_moment(reading, at, slack) if counts else reading)
-
-    def _pace(self, reading: Reading) -> Pace:
-        """Power is the mean of a time that is known: it has no pace."""
-        counts = reading.energy is not None
-        pace = self._paces.get((reading.device.name, counts))
-        if pace is None:
-            pace = self._paces[reading.device.name, counts] = Pace(reading.device.period if counts else None)
         return pace
 
 
