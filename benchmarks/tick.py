@@ -52,30 +52,30 @@ class _Stopwatch:
 class _TimedCrew(Crew):
     """Its threads' work counts too: the stopwatch is the whole process's."""
 
-    watch: _Stopwatch
+    stopwatch: _Stopwatch
 
     def gather(self, deadline: float) -> Sample:
-        with self.watch.of("read"):
+        with self.stopwatch.of("read"):
             return super().gather(deadline)
 
 
 class _TimedKeeper(Keeper):
-    watch: _Stopwatch
+    stopwatch: _Stopwatch
 
     def save(self, body: bytes) -> None:
-        with self.watch.of("store"):
+        with self.stopwatch.of("store"):
             super().save(body)
 
 
 class _TimedPipeline(Pipeline):
-    watch: _Stopwatch
+    stopwatch: _Stopwatch
 
     def _observe(self, sample: Sample) -> Activity | None:
-        with self.watch.of("observe"):
+        with self.stopwatch.of("observe"):
             return super()._observe(sample)
 
     def _snapshot(self, sample: Sample, parts: Sequence[JobSlice], activity: Activity | None) -> Snapshot:
-        with self.watch.of("snapshot"):
+        with self.stopwatch.of("snapshot"):
             return super()._snapshot(sample, parts, activity)
 
 
@@ -129,7 +129,7 @@ class _Clock:
 def _pipeline(storage: Path, clock: Callable[[], float], watch: _Stopwatch) -> Iterator[Pipeline]:
     """This machine's pipeline with the stopwatch in it."""
     settings, host = Settings(), Host(clock=clock)
-    _TimedCrew.watch = _TimedKeeper.watch = _TimedPipeline.watch = watch
+    _TimedCrew.stopwatch = _TimedKeeper.stopwatch = _TimedPipeline.stopwatch = watch
     sensors, findings = find_sensors(settings, host)
     keeper = _TimedKeeper(storage)
     grid = locate_grid("FR", StaticProvider(settings.scope), settings.pue, {})

@@ -26,7 +26,7 @@ class Counter:
         self.watched: list[bool] = []
         self.left: list[Peer] = []
         self.lines: Sequence[bytes] = ()
-        self.told: dict[str, wire.SpanRow] = {}
+        self.told: dict[tuple[str, str], wire.SpanRow] = {}
         self._rung = threading.Event()
         self._closing = False
         self.server = HandoffServer(path, self, rooms=rooms, period=period, limits=limits)
