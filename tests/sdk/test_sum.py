@@ -25,7 +25,7 @@ DUTIES = {1: (0.8,), 2: (0.9, 0.4), 4: (0.6, 0.4, 0.3, 0.2)}
 ZONES = {"cpu0": "package-0", "cpu1": "package-1", "dram0": "dram", "dram1": "dram"}
 CPUS = os.cpu_count() or 1
 TRIES = 3
-"""A busy machine may look at a board's users late: of that interval the board is `_unattributed_`, and in a span too."""
+"""A busy machine may look at a board's users late: for that while it is `_unattributed_`, and in a span too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def test_with_an_exporter_the_parts_make_the_whole_and_both_agree(tmp_path: Path
         with Exporter(*flags, *places, environ=environment(here.boards)) as exporter:
             exporter.wait_for_samples(3)
             for count in DUTIES:
-                sums = []
+                sums: list[float] = []
                 while len(sums) < TRIES and not (sums and abs(sums[-1] - 1.0) <= 0.03):
                     names = [f"of{count}-{number}-{len(sums)}" for number in range(count)]
                     sums.append(sum_of_parts(here, exporter, socket, names))
