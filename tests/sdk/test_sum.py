@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 from support.driven import driven_tree, two_sockets
 from support.exporter import Exporter, Series
 from support.fakenvml import FakeNvml, Process, environment
@@ -26,6 +27,11 @@ ZONES = {"cpu0": "package-0", "cpu1": "package-1", "dram0": "dram", "dram1": "dr
 CPUS = os.cpu_count() or 1
 TRIES = 3
 """A busy machine may look at a board's users late: for that while it is `_unattributed_`, and in a span too."""
+
+
+def slow(count: int) -> ParameterSet:
+    """One of the counts that `make soak` runs."""
+    return pytest.param(count, marks=pytest.mark.soak)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +123,15 @@ def nobodys_part(here: Node, reports: Sequence[Report]) -> float:
 
 
 @pytest.mark.timeout(240)
-def test_without_an_exporter_the_parts_make_the_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [slow(1), 2, slow(4)])
+def test_without_an_exporter_the_parts_make_the_whole(tmp_path: Path, count: int) -> None:
     with node(tmp_path) as here:
-        for count in DUTIES:
-            with scripts(here, [{**here.environ, "CARBON_JOB": f"w{number}"} for number in range(count)]) as ready:
-                reports = run(ready)
-            assert {report.path for report in reports} == {"none"}
-            assert_each_is_right(here, reports)
-            told = told_part(here, reports, ("cpu0", "cpu1", *BOARDS))
-            assert told + nobodys_part(here, reports) == pytest.approx(1.0, abs=0.03)
+        with scripts(here, [{**here.environ, "CARBON_JOB": f"w{number}"} for number in range(count)]) as ready:
+            reports = run(ready)
+        assert {report.path for report in reports} == {"none"}
+        assert_each_is_right(here, reports)
+        told = told_part(here, reports, ("cpu0", "cpu1", *BOARDS))
+        assert told + nobodys_part(here, reports) == pytest.approx(1.0, abs=0.03)
 
 
 def joules_of(series: Series, name: str, without: Collection[str] = ()) -> float:
@@ -145,19 +151,19 @@ def spans_of(series: Series, job: str) -> dict[str, float]:
 
 
 @pytest.mark.timeout(400)
-def test_with_an_exporter_the_parts_make_the_whole_and_both_agree(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [slow(1), slow(2), 4])
+def test_with_an_exporter_the_parts_make_the_whole_and_both_agree(tmp_path: Path, count: int) -> None:
     with node(tmp_path) as here, tempfile.TemporaryDirectory(prefix="sdk") as short:
         socket = f"{short}/sdk.sock"
         flags = ("--sample.interval=1s", "--containers.sockets=", "--jobs.max=1000", "--series.max=100000")
         places = (f"--path.sysfs={here.sysfs}", f"--storage.path={tmp_path / 'state'}", f"--sdk.socket={socket}")
         with Exporter(*flags, *places, environ=environment(here.boards)) as exporter:
             exporter.wait_for_samples(3)
-            for count in DUTIES:
-                sums: list[float] = []
-                while len(sums) < TRIES and not (sums and abs(sums[-1] - 1.0) <= 0.03):
-                    names = [f"of{count}-{number}-{len(sums)}" for number in range(count)]
-                    sums.append(sum_of_parts(here, exporter, socket, names))
-                assert sums[-1] == pytest.approx(1.0, abs=0.03), sums
+            sums: list[float] = []
+            while len(sums) < TRIES and not (sums and abs(sums[-1] - 1.0) <= 0.03):
+                names = [f"of{count}-{number}-{len(sums)}" for number in range(count)]
+                sums.append(sum_of_parts(here, exporter, socket, names))
+            assert sums[-1] == pytest.approx(1.0, abs=0.03), sums
 
 
 def sum_of_parts(here: Node, exporter: Exporter, socket: str, names: Sequence[str]) -> float:
