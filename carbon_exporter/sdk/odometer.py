@@ -137,12 +137,15 @@ class Odometer:
         return self._settled
 
     def tally(self, edge: Edge) -> Tally:
-        """Own energy until an edge; no devices before the first slice. May be called from any thread."""
+        """Own energy until an edge. May be called from any thread.
+
+        No devices before each has told something for the first time: the part that is known would pass for the whole.
+        """
         at, cpu_seconds = edge
         joules: dict[str, Joules] = {}
         bounds: dict[str, Joules] = {}
         missing: dict[str, Joules] = {}
-        for device, by_cpu, again, timeline_at in self._lines:
+        for device, by_cpu, again, timeline_at in () if self._cold else self._lines:
             own, bound, lost = timeline_at(cpu_seconds if by_cpu else at)
             if again:
                 own, bound, lost = own + joules[device], bound + bounds[device], lost + missing[device]

@@ -59,6 +59,14 @@ def test_before_anything_is_known_there_are_no_devices() -> None:
     assert (tally.joules, tally.bound, tally.settled) == ({}, {}, False)
 
 
+def test_a_part_of_the_devices_does_not_pass_for_all_of_them() -> None:
+    odometer = begun(CPU, DRAM)
+    odometer.add([piece(DRAM, 0.0, 0.25, 1.0)], use(0.25, cpu=0.25, memory=1e9), None)
+    assert odometer.tally(Edge(0.25, 0.25)).joules == {}
+    odometer.add([piece(CPU, 0.0, 0.5, 50.0)], use(0.5, cpu=0.5, memory=1e9), None)
+    assert set(odometer.tally(Edge(0.5, 0.5)).joules) == {"cpu0", "dram0"}
+
+
 def test_a_processor_is_paid_by_own_cpu_seconds_and_childrens() -> None:
     odometer = begun(CPU)
     odometer.add([piece(CPU, 0.0, 1.0, 100.0)], use(1.0, cpu=1.0, children=2.0), None)
