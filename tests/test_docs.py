@@ -22,7 +22,7 @@ from carbon_exporter.config import load, settings_table
 from carbon_exporter.energy.ledger import Ledger
 from carbon_exporter.publish.catalogue import CATALOGUE
 from carbon_exporter.publish.handoff_limits import REASONS
-from carbon_exporter.publish.handoff_wire import SYSTEM_SOCKET
+from carbon_exporter.publish.unix_socket import SYSTEM_SOCKET
 from carbon_exporter.sdk.span import CarbonSpan, carbon_span
 from carbon_exporter.sdk.tracker import configure
 from carbon_exporter.sensors.base import Quality

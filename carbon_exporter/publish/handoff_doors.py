@@ -15,7 +15,7 @@ from pathlib import Path
 
 from carbon_exporter.errors import ListenError
 from carbon_exporter.jobs.base import Job, clean_name
-from carbon_exporter.publish.handoff_wire import SYSTEM_SOCKET
+from carbon_exporter.publish.unix_socket import SYSTEM_SOCKET, clear_dead, listen_unix
 
 __all__ = ["JOB_SOCKET", "Door", "default_socket", "job_rooms", "open_door"]
 
@@ -71,24 +71,21 @@ def open_door(path: Path, job: Job | None = None) -> Door:
     """Listen at a path, whose folder is made if it is missing. Raises `ListenError` with what to do about it."""
     if len(os.fsencode(path)) > _LONGEST_PATH:
         raise ListenError(f"{path} is too long for a socket", remedy=f"at most {_LONGEST_PATH} bytes")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if not path.parent.exists():
             path.parent.mkdir()
             path.parent.chmod(_ENTER)
-        _clear(path)
-        listener.bind(str(path))
-        path.chmod(_EVERYBODY)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-        found = path.lstat()
+        if clear_dead(path):
+            other = "stop it, or give this one another socket with --sdk.socket=PATH, or none with --sdk.socket="
+            raise ListenError(f"another exporter listens on {path}", remedy=other)
+        with contextlib.ExitStack() as undo:
+            listener = undo.enter_context(listen_unix(path, _EVERYBODY, BACKLOG))
+            listener.setblocking(False)
+            found = path.lstat()
+            undo.pop_all()
     except OSError as error:
-        listener.close()
         reason = f"cannot listen on {path}: {error.strerror or error}"
         raise ListenError(reason, remedy="name a place that it may write, with --sdk.socket=PATH") from error
-    except ListenError:
-        listener.close()
-        raise
     return Door(path, listener, (found.st_dev, found.st_ino), job)
 
 
@@ -108,21 +105,3 @@ def job_rooms(folder: Path) -> Iterator[tuple[Path, Job]]:
 
 def _is_safe(found: os.stat_result) -> bool:
     return found.st_uid in {0, os.geteuid()} and not stat.S_IMODE(found.st_mode) & _WRITABLE_BY_OTHERS
-
-
-def _clear(path: Path) -> None:
-    """Take away what a dead exporter left. Raises `ListenError` if one lives, `OSError` if it cannot be told."""
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
-        else:
-            raise ListenError(
-                f"another exporter listens on {path}",
-                remedy="stop it, or give this one another socket with --sdk.socket=PATH, or none with --sdk.socket=",
-            )

@@ -16,7 +16,6 @@ import msgspec
 __all__ = [
     "LONGEST_LINE",
     "LONGEST_TEXT",
-    "SYSTEM_SOCKET",
     "VERSION",
     "BoardShare",
     "Boards",
@@ -42,8 +41,6 @@ __all__ = [
 VERSION = 1
 LONGEST_LINE = 65536
 LONGEST_TEXT = 256
-SYSTEM_SOCKET = "/run/carbon-exporter/sdk.sock"
-"""Where the exporter listens as a system service; as a user's program below `$XDG_RUNTIME_DIR`."""
 
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 Text = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]

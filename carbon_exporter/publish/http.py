@@ -19,11 +19,13 @@ from pathlib import Path
 import h11
 
 from carbon_exporter.errors import ListenError
+from carbon_exporter.publish.unix_socket import listen_unix
 
 __all__ = ["Address", "Handler", "Limits", "Request", "Response", "Server"]
 
 _log = logging.getLogger(__name__)
 _BACKLOG = 128
+_OWNER_AND_GROUP = 0o660
 _READ_BYTES = 65536
 _LINGER_SECONDS = 1.0
 """How long a client that was turned away in mid-sentence may go on talking before its connection is closed."""
@@ -294,7 +296,7 @@ def _listen(address: Address) -> socket.socket:
     """A listening socket. Raises `ListenError` with what to do about it."""
     try:
         if address.path:
-            return _listen_unix(address.path)
+            return listen_unix(Path(address.path), _OWNER_AND_GROUP, _BACKLOG)
         return _listen_tcp(address.host, address.port)
     except OSError as error:
         raise ListenError(
@@ -314,32 +316,6 @@ def _listen_tcp(host: str, port: int) -> socket.socket:
         raise OSError(f"{host!r} is not a host name") from error
     family, *_, where = found[0]
     return socket.create_server(where, family=family, backlog=_BACKLOG)
-
-
-def _listen_unix(path: str) -> socket.socket:
-    """A Unix socket that its owner and group may use; one left behind by a dead server is replaced."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if Path(path).is_socket() and not _answers(path):
-            Path(path).unlink()
-        listener.bind(path)
-        Path(path).chmod(0o660)
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _answers(path: str) -> bool:
-    """Whether someone listens on a Unix socket."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
-            return False
-        return True
 
 
 def _remedy(error: OSError, address: Address) -> str:

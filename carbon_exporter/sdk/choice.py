@@ -11,19 +11,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from carbon_exporter.carbon.grid import Grid, locate_grid
-from carbon_exporter.carbon.static import WORLD, StaticProvider
-from carbon_exporter.errors import IntensityError
+from carbon_exporter.carbon.grid import Grid
+from carbon_exporter.publish.unix_socket import SYSTEM_SOCKET
 from carbon_exporter.sdk.base import Identity, Meters, Outlet, Price
 from carbon_exporter.sdk.identity import new_run, own_identity
 from carbon_exporter.sdk.options import Options
+from carbon_exporter.sdk.own_grid import own_grid
 from carbon_exporter.sdk.trouble import trouble
 from carbon_exporter.sensors.base import Host
 
 __all__ = ["Choice", "choose", "socket_paths"]
 
 _log = logging.getLogger("carbon_exporter.sdk")
-SYSTEM_SOCKET = "/run/carbon-exporter/sdk.sock"
 CONNECT_SECONDS = 1.0
 
 
@@ -162,13 +161,4 @@ def _host(environ: Mapping[str, str]) -> Host:
 
 
 def _grid(options: Options, environ: Mapping[str, str]) -> Grid:
-    """Where this is by the script's word, `CARBON_REGION`, or a guess; the world where that names nothing."""
-    provider = StaticProvider("lifecycle")
-    try:
-        grid = locate_grid(options.region, provider, options.pue, environ)
-    except IntensityError as error:
-        trouble("the grid's region is not known, priced at the world's average", error)
-        grid = locate_grid(WORLD, provider, options.pue, environ)
-    for warning in grid.warnings:
-        _log.info("grid: %s", warning)
-    return grid
+    return own_grid(environ, region=options.region, pue=options.pue)

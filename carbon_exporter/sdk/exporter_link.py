@@ -160,7 +160,7 @@ class ExporterLink:
         return self._boards
 
     def pause(self) -> None:
-        """No energy is wanted for now."""
+        """No energy is wanted until the next `read`."""
         self._watch_wanted = False
         self._turn()
         self._slices.clear()

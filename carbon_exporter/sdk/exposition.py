@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from carbon_exporter.carbon.grid import Grid, locate_grid
+from carbon_exporter.carbon.grid import Grid
 from carbon_exporter.carbon.spans import SpanAccount
-from carbon_exporter.carbon.static import WORLD, StaticProvider
-from carbon_exporter.errors import IntensityError
 from carbon_exporter.publish.catalogue import CATALOGUE, Metric
 from carbon_exporter.publish.prometheus import Exposition, Renderer
+from carbon_exporter.sdk.own_grid import own_grid
 from carbon_exporter.snapshot import Snapshot, StoreHealth, Today
 from carbon_exporter.units import Grams, Joules
 
-__all__ = ["METRICS", "SpanExposition", "own_grid", "span_snapshot"]
+__all__ = ["METRICS", "SpanExposition", "span_snapshot"]
 
 _FAMILIES = ("carbon_span_", "carbon_spans_", "carbon_grid_", "carbon_pue_", "carbon_exporter_build_info")
 METRICS: tuple[Metric, ...] = tuple(metric for metric in CATALOGUE if metric.name.startswith(_FAMILIES))
 """What a script can say of itself: its spans, and the price they were counted at."""
-
-
-def own_grid(environ: Mapping[str, str] = os.environ) -> Grid:
-    """The grid as a process without an exporter sees it: `CARBON_REGION`, else a guess, else the world's."""
-    provider = StaticProvider("lifecycle")
-    try:
-        return locate_grid("", provider, 1.0, environ)
-    except IntensityError:
-        return locate_grid(WORLD, provider, 1.0, environ)
 
 
 def span_snapshot(account: SpanAccount, grid: Grid, started: float) -> Snapshot:

@@ -29,7 +29,8 @@ from carbon_exporter.publish.catalogue import utf8
 from carbon_exporter.publish.otlp_metrics import COUNTERS, GAUGES, Counter, Gauge
 from carbon_exporter.publish.samples import LabelValues
 from carbon_exporter.sdk.base import Identity
-from carbon_exporter.sdk.exposition import own_grid, span_snapshot
+from carbon_exporter.sdk.exposition import span_snapshot
+from carbon_exporter.sdk.own_grid import own_grid
 from carbon_exporter.snapshot import Snapshot
 
 if TYPE_CHECKING:

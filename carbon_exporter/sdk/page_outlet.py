@@ -12,7 +12,8 @@ from carbon_exporter.errors import ListenError
 from carbon_exporter.publish.http import Address, Request, Response, Server
 from carbon_exporter.publish.web import Published, Web
 from carbon_exporter.sdk.base import Identity
-from carbon_exporter.sdk.exposition import SpanExposition, own_grid
+from carbon_exporter.sdk.exposition import SpanExposition
+from carbon_exporter.sdk.own_grid import own_grid
 
 __all__ = ["PageOutlet", "start_metrics_server", "started_page"]
 

@@ -23,7 +23,8 @@ from carbon_exporter.carbon.spans import SpanAccount
 from carbon_exporter.publish.catalogue import utf8
 from carbon_exporter.publish.prometheus import CONTENT_TYPES
 from carbon_exporter.sdk.base import Identity
-from carbon_exporter.sdk.exposition import SpanExposition, own_grid
+from carbon_exporter.sdk.exposition import SpanExposition
+from carbon_exporter.sdk.own_grid import own_grid
 
 __all__ = ["PushOutlet", "grouping_path"]
 
