@@ -56,9 +56,9 @@ class FirstAnswers:
     def missing(self) -> tuple[str, ...]:
         """Who has not been answered, for good or bad."""
         return tuple(
-            now.resolver
-            for now, before in ((one.health(), before) for one, before in self._before)
-            if now is before or (now == before and not now.success)
+            later.resolver
+            for later, before in ((one.health(), before) for one, before in self._before)
+            if later is before or (later == before and not later.success)
         )
 
     @property

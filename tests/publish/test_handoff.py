@@ -11,9 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from support.handoff_desk import WELCOME, counter, until
+from support.handoff_desk import WELCOME, counter
 from support.other_user import needs_root, public_directory, run_as_nobody
 from support.raw_script import RawScript, row, session_name
+from support.waiting import until
 
 from carbon_exporter.jobs.base import Job
 from carbon_exporter.publish import handoff_wire as wire

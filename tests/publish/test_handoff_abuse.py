@@ -14,8 +14,9 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.handoff_desk import Counter, counter, until
+from support.handoff_desk import Counter, counter
 from support.raw_script import RawScript, row, session_name
+from support.waiting import until
 
 from carbon_exporter.publish import handoff_wire as wire
 from carbon_exporter.publish.handoff_limits import HandoffLimits

@@ -10,7 +10,8 @@ import pytest
 from opentelemetry import metrics
 from opentelemetry.metrics import _internal as metrics_internal
 from opentelemetry.sdk.metrics import MeterProvider
-from support.handoff_peer import HandoffPeer, energy, handoff_peer, until
+from support.handoff_peer import HandoffPeer, energy, handoff_peer
+from support.waiting import until
 
 from carbon_exporter import carbon_span, start_metrics_server
 from carbon_exporter.sdk import tracker as tracker_module

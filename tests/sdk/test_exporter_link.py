@@ -7,8 +7,9 @@ import resource
 import time
 
 import pytest
-from support.handoff_peer import GRID, energy, handoff_peer, hello, until, welcome
+from support.handoff_peer import GRID, energy, handoff_peer, hello, welcome
 from support.linked import linked, looking, post, slices, telling
+from support.waiting import until
 
 from carbon_exporter.carbon.spans import SpanAccount
 from carbon_exporter.publish.handoff_wire import (

@@ -19,7 +19,7 @@ from carbon_exporter.carbon.spans import SpanAccount, SpanEntry, SpanKey
 from carbon_exporter.errors import ListenError
 from carbon_exporter.jobs.base import Job
 from carbon_exporter.sdk.base import Identity, Outlet
-from carbon_exporter.sdk.exposition import own_grid
+from carbon_exporter.sdk.own_grid import own_grid
 from carbon_exporter.sdk.page_outlet import PageOutlet, start_metrics_server, started_page
 from carbon_exporter.units import Grams, Joules
 

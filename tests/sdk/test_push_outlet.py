@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
-from support.handoff_peer import until
+from support.waiting import until
 
 from carbon_exporter.carbon.spans import SpanAccount, SpanEntry, SpanKey
 from carbon_exporter.jobs.base import Job

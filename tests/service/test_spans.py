@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 from support.exporter import Exporter, state_of
-from support.handoff_desk import until
 from support.raw_script import RawScript, row, session_name
 from support.scripts import Room, process, room, span_joules
+from support.waiting import until
 
 from carbon_exporter.energy.store import Store
 from carbon_exporter.publish import handoff_wire as wire

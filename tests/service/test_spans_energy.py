@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.driven import driven_tree, two_sockets
 from support.fakenvml import Board, FakeNvml, Process, environment
-from support.handoff_desk import until
 from support.machine import Clock
 from support.raw_script import RawScript
 from support.scripts import Room, process, room
+from support.waiting import until
 
 from carbon_exporter.energy.ledger import EnergySlice
 from carbon_exporter.publish import handoff_wire as wire

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
-from support.handoff_desk import until
 from support.other_user import as_nobody, needs_root
 from support.raw_script import RawScript, row, session_name
 from support.scripts import Room, process, room, span_joules
 from support.tools import need
+from support.waiting import until
 
 from carbon_exporter.publish import handoff_wire as wire
 

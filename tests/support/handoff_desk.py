@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from carbon_exporter.publish.handoff import HandoffServer
 from carbon_exporter.publish.handoff_limits import HandoffLimits
 from carbon_exporter.publish.handoff_peer import Credentials, Peer
 
-__all__ = ["WELCOME", "Counter", "counter", "until"]
+__all__ = ["WELCOME", "Counter", "counter"]
 
 WELCOME = wire.Welcome(wire.VERSION, "train", "", 2, 2.0**30, "separate", 0.1, ())
 
@@ -83,11 +82,3 @@ def counter(
         yield one
     finally:
         one.stop()
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait for it; fail if it does not come."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)

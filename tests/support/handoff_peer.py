@@ -29,7 +29,7 @@ from carbon_exporter.publish.handoff_wire import (
     encode,
 )
 
-__all__ = ["GRID", "HandoffPeer", "energy", "handoff_peer", "hello", "until", "welcome"]
+__all__ = ["GRID", "HandoffPeer", "energy", "handoff_peer", "hello", "welcome"]
 
 SESSION = "0123456789abcdef" * 2
 GRID = Grid("FR", 44.5, 1.25, "static", "yearly", "Ember, 2025")
@@ -169,11 +169,3 @@ def handoff_peer() -> Iterator[HandoffPeer]:
             yield peer
         finally:
             peer.die()
-
-
-def until(reached: Callable[[], object], seconds: float = 10.0) -> None:
-    """Wait for something that must come."""
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.005)

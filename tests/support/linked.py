@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from support.handoff_peer import HandoffPeer, hello, until
+from support.handoff_peer import HandoffPeer, hello
+from support.waiting import until
 
 from carbon_exporter.carbon.spans import SpanAccount, SpanEntry, SpanKey
 from carbon_exporter.energy.ledger import EnergySlice

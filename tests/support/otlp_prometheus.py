@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -17,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
 from support.prometheus import Prometheus, _free_port
 from support.tools import need
 
@@ -78,7 +76,7 @@ def _vmagent(directory: Path, port: int, written: str, promote: str) -> list[str
     relabel = directory / "relabel.json"
     relabel.write_text(json.dumps(_AS_PROMETHEUS))
     return [
-        _program(),
+        need("vmagent", str(_CACHE)),
         f"-httpListenAddr=127.0.0.1:{port}",
         f"-remoteWrite.url={written}",
         f"-remoteWrite.tmpDataPath={directory / 'vmagent'}",
@@ -90,16 +88,6 @@ def _vmagent(directory: Path, port: int, written: str, promote: str) -> list[str
         f"-opentelemetry.promoteResourceAttributes=service.name,service.instance.id{promote and f',{promote}'}",
         "-loggerLevel=ERROR",
     ]
-
-
-def _program() -> str:
-    path = shutil.which("vmagent", path=str(_CACHE))
-    if path is not None:
-        return path
-    message = f"vmagent is not in {_CACHE} (make deps)"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
 
 
 def _answers(port: int) -> None:

@@ -10,9 +10,9 @@ import pytest
 __all__ = ["need"]
 
 
-def need(program: str) -> str:
-    """The program's path; without it the test is skipped by its name, and fails where CI=true."""
-    path = shutil.which(program)
+def need(program: str, place: str | None = None) -> str:
+    """The program's path, in `place` or in PATH; without it a test is skipped by its name, or fails where CI=true."""
+    path = shutil.which(program, path=place)
     if path is not None:
         return path
     message = f"{program} is not installed (make deps)"
