@@ -12,6 +12,7 @@ from carbon_exporter.carbon.spans import SpanAccount
 from carbon_exporter.energy.ledger import EnergySlice
 from carbon_exporter.sdk.base import BoardUse, Machine, Meters
 from carbon_exporter.sdk.choice import Choice, choose
+from carbon_exporter.sdk.hurry import hurried
 from carbon_exporter.sdk.lanes import Lanes
 from carbon_exporter.sdk.laps import Lap
 from carbon_exporter.sdk.options import Options
@@ -45,7 +46,7 @@ class GatedMeters:
 
     def open(self) -> None:
         """Find the devices."""
-        with self._gate:
+        with self._gate, hurried():
             self._meters.open()
 
     @property

@@ -146,7 +146,10 @@ class Tracker:
         """On the thread: make the engine, and let it look after all laps that there are by then."""
         try:
             with self.gate:
-                engine = self._build(self)
+                from carbon_exporter.sdk.hurry import hurried  # noqa: PLC0415 - within the gate, as all that is loaded
+
+                with hurried():
+                    engine = self._build(self)
             with self.lanes.lock:
                 self.engine = engine
                 waiting = [lap for lap in (*self.laps, *self.ended) if not lap.sampled]
