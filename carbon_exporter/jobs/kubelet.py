@@ -1,12 +1,15 @@
 """Which boards the kubelet has given to which pods: its pod-resources API, over its socket on this node.
 
 `List` of `v1.PodResourcesLister` is asked every 10 s over one connection; it tells all pods of the node at once. `Get`
-is not used: it tells the same of one pod, costs a question each, and kubelets before 1.34 do not answer it unless told
-to. No right in the cluster's API is needed, only the socket (gRPC without TLS, root's).
+tells the same of one pod: it is asked for a pod that the API server has just told of, so that its boards are known at
+once. Kubelets before 1.34 do not answer it unless told to: then `List` is asked at once. No right in the cluster's API
+is needed, only the socket (gRPC without TLS, root's).
 
 Fields that are read, by number; source: `api.proto` of `k8s.io/kubelet/pkg/apis/podresources/v1`:
 
     ListPodResourcesResponse: pod_resources 1
+    GetPodResourcesRequest: pod_name 1, pod_namespace 2
+    GetPodResourcesResponse: pod_resources 1
     PodResources: name 1, namespace 2, containers 3
     ContainerResources: name 1, devices 2, dynamic_resources 5
     ContainerDevices: resource_name 1, device_ids 2
@@ -20,44 +23,34 @@ it. Older kubelets list pods that have ended, too, without their boards.
 from __future__ import annotations
 
 import logging
-import os
 import random
 import re
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
-from urllib.parse import quote
 
 from carbon_exporter.errors import JobResolutionError
 from carbon_exporter.jobs.base import ResolverHealth
 from carbon_exporter.jobs.device_ids import claimed_devices, driver_of, is_board, unreplicated
-from carbon_exporter.jobs.protobuf import texts_and_messages
+from carbon_exporter.jobs.kubelet_connection import KubeletConnection, MethodMissing, brief, is_there
+from carbon_exporter.jobs.protobuf import text_field, texts_and_messages
 from carbon_exporter.jobs.workload import DeviceGrant
-
-if TYPE_CHECKING:
-    import grpc
 
 __all__ = ["SOCKET", "Listing", "PodResources", "parse_listing"]
 
 SOCKET = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
 NAME = "pod-resources"
 """In the label `resolver`."""
-DEADLINE_SECONDS = 5.0
 KEEP_SECONDS = 60.0
 """What the kubelet said last holds so long while it does not answer: it restarts within seconds, its pods run on."""
 LONGEST_PAUSE_SECONDS = 30.0
-LARGEST_ANSWER_BYTES = 16 << 20
-"""As Kubernetes' own client of this API has it; a node of 250 pods tells some 100 kB."""
 
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 """A DNS subdomain, as the API server demands of the names of pods, namespaces and containers."""
-_LIST = "/v1.PodResourcesLister/List"
-_MOUNT = "in a pod, mount the host's /var/lib/kubelet/pod-resources read-only at the same path"
-_FLAG = "pass another path with --kubernetes.pod-resources-socket=PATH"
+MOST_EXPECTED = 256
+"""New pods that are asked for one by one; of more at once `List` tells as soon."""
 
 _log = logging.getLogger(__name__)
 
@@ -148,12 +141,16 @@ class PodResources:
         self._clock = clock
         self._more = tuple(more)
         self._expected = expected
-        self._connection = _Connection(socket)
+        self._connection = KubeletConnection(socket)
         self._listing = Listing()
         self._good_at: float | None = None
         self._health = ResolverHealth(NAME, success=True)
         self._revision = 0
+        self._expectations: dict[tuple[str, str], None] = {}
+        self._gets = True
+        """Whether this kubelet may have `Get`."""
         self._closing = threading.Event()
+        self._wakened = threading.Event()
         self._thread = threading.Thread(target=self._work, name=NAME, daemon=True)
 
     @property
@@ -173,6 +170,12 @@ class PodResources:
         """Namespace and name of the pods of this node, with and without boards; older kubelets list ended ones, too."""
         return self._listing.pods
 
+    def expect(self, namespace: str, name: str) -> None:
+        """A pod has come to this node: find out soon what it was given."""
+        if (namespace, name) not in self._listing.pods and len(self._expectations) < MOST_EXPECTED:
+            self._expectations[namespace, name] = None
+            self._wakened.set()
+
     def health(self) -> ResolverHealth:
         """Whether the kubelet answers, and how long that took; where there is none, nothing is amiss."""
         return self._health
@@ -180,27 +183,52 @@ class PodResources:
     def close(self) -> None:
         """Stop asking, a question that is under way included."""
         self._closing.set()
+        self._wakened.set()
         self._connection.close()
 
     def _work(self) -> None:
-        failures = 0
+        failures, due = 0, time.monotonic()
         while not self._closing.is_set():
-            failures = 0 if self._look() else failures + 1
-            self._closing.wait(self._pause(failures))
+            self._wakened.clear()
+            if time.monotonic() >= due or not (failures or self._get_expected()):
+                self._expectations.clear()
+                failures = 0 if self._look() else failures + 1
+                due = time.monotonic() + self._pause(failures)
+            self._wakened.wait(max(0.0, due - time.monotonic()))
         self._connection.close()
+
+    def _get_expected(self) -> bool:
+        """Ask for the pods that have come, one by one. False if `List` must tell of them."""
+        while self._expectations:
+            namespace, name = self._expectations.popitem()[0]
+            if (namespace, name) in self._listing.pods:
+                continue
+            try:
+                if not self._gets:
+                    return False
+                request = text_field(1, name) + text_field(2, namespace)
+                found = parse_listing(self._connection.ask("Get", request), self._more)
+            except MethodMissing:
+                self._gets = False
+                return False
+            except Exception:  # noqa: BLE001 - it may not have been admitted yet; of all else `List` tells
+                return False
+            grants = dict.fromkeys((*self._listing.grants, *found.grants))
+            self._replace(Listing(tuple(sorted(grants, key=astuple)), self._listing.pods | found.pods))
+        return True
 
     def _look(self) -> bool:
         """Ask once. False if that failed."""
         began = time.perf_counter()
         try:
-            if not (self._expected or self._good_at is not None or _is_there(self._socket.parent)):
+            if not (self._expected or self._good_at is not None or is_there(self._socket.parent)):
                 self._health = ResolverHealth(NAME, success=True)
                 return True
             listing = self._ask()
         except JobResolutionError as error:
             trouble = error
         except Exception as error:  # noqa: BLE001 - whatever gRPC raises costs these facts only
-            trouble = JobResolutionError(f"{type(error).__name__}: {_brief(str(error))}")
+            trouble = JobResolutionError(f"{type(error).__name__}: {brief(str(error))}")
         else:
             self._learn(listing, time.perf_counter() - began)
             return True
@@ -209,7 +237,7 @@ class PodResources:
         return False
 
     def _ask(self) -> Listing:
-        answer = self._connection.ask()
+        answer = self._connection.ask("List")
         try:
             return parse_listing(answer, self._more)
         except JobResolutionError as error:
@@ -226,6 +254,7 @@ class PodResources:
         self._health = ResolverHealth(NAME, success=True, seconds=seconds)
 
     def _fail(self, error: JobResolutionError) -> None:
+        self._gets = True  # it may come back as another version
         if self._health.success:
             _log.warning("%s: %s", NAME, error)
         reason = error.reason
@@ -256,99 +285,3 @@ class PodResources:
         if self._good_at is None or self._listing == Listing():
             return pause
         return max(0.01, min(pause, self._good_at + KEEP_SECONDS - self._clock()))
-
-
-class _Connection:
-    """One connection, kept for as long as the socket is the same and answers. `close` is for any thread."""
-
-    def __init__(self, socket: Path) -> None:
-        """Not made yet."""
-        self._socket = socket
-        self._channel: grpc.Channel | None = None
-        self._to: tuple[int, int, int] | None = None
-
-    def ask(self) -> bytes:
-        """The kubelet's answer to `List`. Raises `JobResolutionError`."""
-        socket = _find(self._socket)
-        try:
-            import grpc  # noqa: PLC0415 - a tenth of a second, and only where there is a kubelet
-        except ImportError as error:
-            raise JobResolutionError(
-                f"grpcio cannot be imported ({error}): boards given to pods are not seen",
-                remedy="pip install carbon-exporter[kubernetes]",
-            ) from None
-        if self._channel is None or self._to != socket:
-            self.close()
-            options = (
-                ("grpc.max_receive_message_length", LARGEST_ANSWER_BYTES),
-                ("grpc.use_local_subchannel_pool", 1),  # a new channel does not inherit an old one's back-off
-                ("grpc.enable_http_proxy", 0),
-            )
-            self._channel, self._to = grpc.insecure_channel(f"unix:{quote(str(self._socket))}", options), socket
-        try:
-            question: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(_LIST)
-            return question(b"", timeout=DEADLINE_SECONDS)
-        except grpc.RpcError as error:
-            self.close()
-            _explain(error)
-
-    def close(self) -> None:
-        """Give it up; a question under way fails at once."""
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
-
-
-def _find(socket: Path) -> tuple[int, int, int]:
-    """What tells this socket from one that is made anew at the same path.
-
-    Raises `JobResolutionError` if it is not there, is none, or this process may not use it.
-    """
-    try:
-        status = os.stat(socket)
-    except PermissionError:
-        _refuse(socket)
-    except OSError as error:
-        remedy = f"{_MOUNT} (the directory: the kubelet makes its socket anew when it starts), or {_FLAG}"
-        raise JobResolutionError(f"no kubelet at {socket}: {error.strerror}", remedy=remedy) from None
-    if not stat.S_ISSOCK(status.st_mode):
-        raise JobResolutionError(f"{socket} is not a socket", remedy=_FLAG)
-    if not os.access(socket, os.W_OK, effective_ids=True):
-        _refuse(socket)
-    return status.st_dev, status.st_ino, status.st_ctime_ns
-
-
-def _refuse(socket: Path) -> NoReturn:
-    raise JobResolutionError(
-        f"{socket} may not be used by this user",
-        remedy="run it as root, which needs no capability for that (in a pod: securityContext.runAsUser: 0)",
-    ) from None
-
-
-def _is_there(directory: Path) -> bool:
-    """Whether there is such a directory, as far as anybody may know."""
-    try:
-        os.stat(directory)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _explain(error: grpc.RpcError) -> NoReturn:
-    """Say what gRPC's status means here. Raises `JobResolutionError`."""
-    code, details = "", str(error)
-    if hasattr(error, "code") and hasattr(error, "details"):  # of what a call raises
-        code, details = error.code().name, error.details() or ""
-    if code == "DEADLINE_EXCEEDED":
-        raise JobResolutionError(f"the kubelet has not answered within {DEADLINE_SECONDS:.0f} s") from None
-    if code == "UNIMPLEMENTED":
-        remedy = "Kubernetes 1.20 or later has it"
-        raise JobResolutionError("the kubelet does not know the pod-resources API v1", remedy=remedy) from None
-    raise JobResolutionError(f"the kubelet does not answer: {code} {_brief(details)}".rstrip()) from None
-
-
-def _brief(text: str) -> str:
-    """A foreign message for a log: one line, printable, at most 200 characters."""
-    return "".join(c if c.isprintable() else " " for c in text[:200])

@@ -104,7 +104,11 @@ class Namer:
         if place.pod:
             pods = self._pods
             pod = pods.by_uid(place.pod) if pods else self._pod_by_host_name(place, environment)
-            return before if pod is None or pod is before.pod else before._replace(pod=pod)
+            if pod is None or pod is before.pod:
+                return before
+            if before.pod is None and pods and self._directories.kubelet:
+                self._directories.kubelet.expect(pod.namespace, pod.name)
+            return before._replace(pod=pod)
         engines = self._directories.engines
         container = engines.by_id(place.container) if engines and place.container else None
         return before if container is None or container is before.container else before._replace(container=container)

@@ -1,4 +1,4 @@
-"""A reader of protobuf's wire format, as far as messages made of texts and messages need it. Pure.
+"""Protobuf's wire format, as far as messages made of texts and messages need it. Pure.
 
 A message is a row of fields, each a tag (number * 8 + wire type, a varint) and a value: 0 is a varint, 1 eight bytes,
 2 a length (a varint) and so many bytes, 5 four bytes; 3 and 4, groups, are not part of proto3. Source: the encoding
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from carbon_exporter.errors import JobResolutionError
 
-__all__ = ["texts_and_messages"]
+__all__ = ["text_field", "texts_and_messages"]
 
 _FIXED = {1: 8, 5: 4}
 _VARINT, _LENGTH_DELIMITED = 0, 2
@@ -42,6 +42,14 @@ def texts_and_messages(message: bytes) -> dict[int, list[bytes]]:
     if at > end:
         raise JobResolutionError("not a protobuf message: it is cut short")
     return found
+
+
+def text_field(number: int, text: str) -> bytes:
+    """A field with a text of less than 16 KiB, to be put into a message; `number` is less than 16."""
+    payload = text.encode()
+    size = len(payload)
+    length = bytes([size]) if size < 0x80 else bytes([size & 0x7F | 0x80, size >> 7])  # noqa: PLR2004 - as above
+    return bytes([number << 3 | _LENGTH_DELIMITED]) + length + payload
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:

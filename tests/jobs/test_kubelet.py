@@ -271,9 +271,54 @@ def test_what_a_peer_says_of_its_error_is_cleaned(socket: Path) -> None:
 
 
 def test_a_kubelet_without_the_api_is_told(socket: Path) -> None:
-    with kubelet(socket, method="Get"), asking(socket) as directory:
+    with kubelet(socket, methods=["Get"]), asking(socket) as directory:
         until(lambda: "does not know the pod-resources API" in directory.health().reason)
         assert "1.20" in directory.health().remedy
+
+
+@contextlib.contextmanager
+def seldom(socket: Path) -> Iterator[PodResources]:
+    """A directory that asks for all pods once, and then not for a long time."""
+    directory = PodResources(socket, 600.0)
+    directory.start()
+    try:
+        until(lambda: bool(directory.pods()))
+        yield directory
+    finally:
+        directory.close()
+        until(lambda: not directory._thread.is_alive())
+
+
+def test_a_pod_that_has_come_is_asked_for_at_once(socket: Path) -> None:
+    with kubelet(socket, pods(GPU, "a"), methods=["List", "Get"]) as server, seldom(socket) as directory:
+        server.alone["ml", "b"] = pods(OTHER, "b")
+        for name in ("b", "b", "a"):
+            directory.expect("ml", name)
+        until(lambda: directory.pods() == {("ml", "a"), ("ml", "b")})
+        directory.expect("ml", "b")
+        assert [(grant.pod, grant.device) for grant in directory.grants()] == [("a", GPU), ("b", OTHER)]
+        assert set(server.gets) == {("ml", "b")}
+        assert server.questions == 1
+
+
+def test_where_one_pod_cannot_be_asked_for_all_are_at_once(socket: Path) -> None:
+    with kubelet(socket, pods(GPU, "a")) as server, seldom(socket) as directory:
+        server.answer = pods(GPU, "a", "b")
+        directory.expect("ml", "b")
+        until(lambda: holders(directory) == ["a", "b"])
+        assert server.questions == 2
+        assert directory.health().success
+
+
+def test_a_pod_that_the_kubelet_does_not_know_yet_costs_one_question_for_all(socket: Path) -> None:
+    with kubelet(socket, pods(GPU, "a"), methods=["List", "Get"]) as server, seldom(socket) as directory:
+        directory.expect("ml", "b")
+        until(lambda: server.questions == 2)
+        server.alone["ml", "c"] = pods(OTHER, "c")
+        directory.expect("ml", "c")
+        until(lambda: ("ml", "c") in directory.pods())
+        assert server.gets == [("ml", "b"), ("ml", "c")]
+        assert directory.health().success
 
 
 def test_a_peer_that_does_not_speak_grpc_is_survived(socket: Path) -> None:

@@ -282,3 +282,19 @@ def test_a_clean_name_is_printable_short_and_never_reserved(text: str) -> None:
 
 def test_reserved_names_lose_their_underscores() -> None:
     assert [clean_name(job.name) for job in sorted(RESERVED)] == ["idle", "overflow", "unattributed"]
+
+
+def test_the_kubelet_is_asked_for_a_pod_once_the_api_server_has_told_of_it() -> None:
+    expected = []
+
+    class Asked(Kubelet):
+        def expect(self, namespace: str, name: str) -> None:
+            expected.append((namespace, name))
+
+    cluster = Cluster()
+    namer = Namer(directories=Directories(pods=cluster, kubelet=Asked()))
+    place, nothing = at(POD_PATH), namer.known_of(at(POD_PATH), {})
+    assert (nothing, expected) == (Known(), [])
+    known = Namer(directories=Directories(pods=Cluster(POD), kubelet=Asked())).known_of(place, {}, nothing)
+    assert known.pod == POD
+    assert expected == [("ml", POD.name)]

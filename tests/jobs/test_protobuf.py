@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.kubelet import field, varint
 
 from carbon_exporter.errors import JobResolutionError
-from carbon_exporter.jobs.protobuf import texts_and_messages
+from carbon_exporter.jobs.protobuf import text_field, texts_and_messages
 
 NUMBERS = st.integers(1, (1 << 29) - 1)
 
@@ -54,3 +54,8 @@ def test_any_bytes_are_a_message_or_our_error(message: bytes) -> None:
     except JobResolutionError:
         return
     assert sum(len(value) for values in found.values() for value in values) <= len(message)
+
+
+@given(st.integers(1, 15), st.text(max_size=400))
+def test_a_text_that_is_written_is_read(number: int, text: str) -> None:
+    assert texts_and_messages(text_field(number, text)) == {number: [text.encode()]}

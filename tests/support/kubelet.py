@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 import grpc
 
+from carbon_exporter.jobs.protobuf import texts_and_messages
+
 __all__ = ["Kubelet", "claim", "connections", "container", "devices", "field", "kubelet", "pod", "pods"]
 
 
@@ -64,9 +66,13 @@ def pods(device: str, *names: str) -> bytes:
 class Kubelet:
     """One that runs. What it answers can be changed at any time."""
 
-    def __init__(self, socket: Path, answer: bytes = b"", *, method: str = "List") -> None:
-        """Serve on this socket; `method` is the only one that it has."""
+    def __init__(self, socket: Path, answer: bytes = b"", *, methods: Sequence[str] = ("List",)) -> None:
+        """Serve on this socket; `methods` are all that it has."""
         self.answer = answer
+        self.alone: dict[tuple[str, str], bytes] = {}
+        """What `Get` answers, by namespace and name: an entry as `pod` makes it."""
+        self.gets: list[tuple[str, str]] = []
+        """The pods that it was asked for."""
         self.error: tuple[grpc.StatusCode, str] | None = None
         """Answer with this status instead."""
         self.questions = 0
@@ -74,10 +80,12 @@ class Kubelet:
         """While it is clear, questions wait."""
         self.go_on.set()
         self._server = grpc.server(futures.ThreadPoolExecutor(2))
-        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._list)
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler("v1.PodResourcesLister", {method: handler}),)
-        )
+        answers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            "List": grpc.unary_unary_rpc_method_handler(self._list),
+            "Get": grpc.unary_unary_rpc_method_handler(self._get),
+        }
+        here = {method: answers[method] for method in methods}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("v1.PodResourcesLister", here),))
         self._server.add_insecure_port(f"unix:{quote(str(socket))}")
         self._server.start()
 
@@ -94,11 +102,19 @@ class Kubelet:
             context.abort(*self.error)
         return self.answer
 
+    def _get(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        parts = texts_and_messages(request)
+        wanted = parts[2][0].decode(), parts[1][0].decode()
+        self.gets.append(wanted)
+        if wanted not in self.alone:
+            context.abort(grpc.StatusCode.UNKNOWN, f"pod {wanted[1]} in namespace {wanted[0]} not found")
+        return self.alone[wanted]
+
 
 @contextmanager
-def kubelet(socket: Path, answer: bytes = b"", *, method: str = "List") -> Iterator[Kubelet]:
+def kubelet(socket: Path, answer: bytes = b"", *, methods: Sequence[str] = ("List",)) -> Iterator[Kubelet]:
     """A kubelet for a while."""
-    running = Kubelet(socket, answer, method=method)
+    running = Kubelet(socket, answer, methods=methods)
     try:
         yield running
     finally:
