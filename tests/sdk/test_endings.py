@@ -19,6 +19,7 @@ from support import ending
 from support.exporter import Exporter, Series
 from support.fakenvml import FakeNvml, Process, environment
 from support.powercap import PowercapTree
+from support.waiting import until
 
 from carbon_exporter.units import JOULES_PER_KWH
 
@@ -142,7 +143,7 @@ def test_an_exporter_that_is_killed_and_comes_back_has_it_all_once(tmp_path: Pat
             exporter.wait_for_samples(2)
             script = here.script("return", 14.0)
             began = time.monotonic()
-            time.sleep(4.0)
+            until(lambda: joules(exporter.series(), "all") > 0)
             before = joules(exporter.series(), "all")
             exporter.kill()
         away = time.monotonic()

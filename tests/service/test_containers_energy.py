@@ -31,7 +31,6 @@ from support.pods import (
 from support.powercap import PowercapTree
 from support.workloads import TICKS, Program
 
-SECONDS = 60
 PARTS = (4, 2, 1)
 RATE = 0.005
 """Of a CPU, for each of these parts: all workloads together keep two thirds of one busy."""
@@ -73,6 +72,7 @@ class Moment:
 class Load:
     """What runs between the two moments."""
 
+    seconds: int
     groups: Groups
     workloads: dict[str, tuple[Workload, ...]]
     """By runtime, in the order of PARTS."""
@@ -91,14 +91,14 @@ class Load:
                 rate = RATE * parts / len(workload.places)
                 for place in workload.places:
                     self.groups.make(place)
-                    program = stack.enter_context(start(BURN, rate * SECONDS, rate))
+                    program = stack.enter_context(start(BURN, rate * self.seconds, rate))
                     self.groups.move(program.pid, place)
                     self.programs.append(program)
         self.groups.make(LIVING.whole, SHORT_PODS, "come.service", "go.service")
         above, file = self.groups.top, state / "totals.json"
         comers = {
-            "come.service": start(CONTAINERS_COME_AND_GO, above / LIVING.whole, 2 * SECONDS, 0.05),
-            "go.service": start(PODS_COME_AND_GO, above / SHORT_PODS, SECONDS, 0.15, file),
+            "come.service": start(CONTAINERS_COME_AND_GO, above / LIVING.whole, 2 * self.seconds, 0.05),
+            "go.service": start(PODS_COME_AND_GO, above / SHORT_PODS, self.seconds, 0.15, file),
         }
         for unit, comer in comers.items():
             program = stack.enter_context(comer)
@@ -170,8 +170,8 @@ class Run:
         return (self.last.device_joules - self.first.device_joules) / self.capacity
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+@pytest.fixture(scope="module", params=[30, pytest.param(60, marks=pytest.mark.soak)])
+def run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Run]:
     place = tmp_path_factory.mktemp("containers")
     sysfs, storage = place / "sys", place / "state"
     PowercapTree(sysfs).add("intel-rapl:0", "package-0", constraints={"constraint_0_power_limit_uw": 200_000_000})
@@ -185,7 +185,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             runtime: tuple(naming.workload(f"{runtime} {parts}") for parts in PARTS)
             for runtime, naming in NAMINGS.items()
         }
-        load = Load(groups, workloads)
+        load = Load(int(request.param), groups, workloads)
         load.prepare(stack, storage)
         stack.enter_context(driven_tree(sysfs, "100:100:2"))
         exporter = stack.enter_context(Exporter(*flags))
@@ -211,7 +211,7 @@ def test_a_workload_pays_by_what_the_kernel_says_it_used_however_its_runtime_spe
     three = run.load.workloads[runtime]
     used = [run.used(one.whole) for one in three]
     assert [one / used[-1] for one in used] == pytest.approx(PARTS, rel=0.1)
-    assert used == pytest.approx([RATE * SECONDS * parts for parts in PARTS], rel=0.1)
+    assert used == pytest.approx([RATE * run.load.seconds * parts for parts in PARTS], rel=0.1)
     assert [run.joules(one.job) / run.joules_per_cpu_second for one in three] == pytest.approx(used, rel=0.02)
 
 
@@ -221,14 +221,14 @@ def test_all_of_them_and_the_rest_add_up_to_the_device(run: Run) -> None:
     assert len(mine) == len(PARTS) * len(NAMINGS)
     assert mine | {LIVING.job, "_idle_", "_unattributed_"} <= jobs
     whole = run.last.device_joules
-    assert whole > 100 * SECONDS
+    assert whole > 100 * run.load.seconds
     assert math.fsum(map(run.last.joules, jobs)) == pytest.approx(whole, rel=1e-9)
 
 
 def test_containers_of_half_a_second_in_a_living_pod_are_the_pods(run: Run) -> None:
     used = run.said[0]
     paid = run.joules(LIVING.job) / run.joules_per_cpu_second
-    assert used > 0.04 * 2 * SECONDS
+    assert used > 0.04 * 2 * run.load.seconds
     assert paid == pytest.approx(used, rel=0.05)
     assert paid == pytest.approx(run.used(LIVING.whole), rel=0.02)
 
@@ -241,6 +241,6 @@ def test_pods_of_half_a_second_are_in_what_nobody_is_known_to_have_used(run: Run
     # what ran outside of this test's groups, and belongs to nobody known either
     outside = run.last.busy - run.first.busy - run.used("") - of_others
     paid = run.joules("_unattributed_") / run.joules_per_cpu_second - outside
-    assert used > 0.14 * SECONDS
+    assert used > 0.14 * run.load.seconds
     assert run.used(SHORT_PODS) == pytest.approx(used, rel=0.02)
     assert paid == pytest.approx(used, rel=0.05)

@@ -19,7 +19,6 @@ from support.exporter import Exporter
 from support.prometheus import Prometheus, prometheus
 from support.tools import need
 
-MINUTES = 3
 TARGET_LABELS = dict.fromkeys(("namespace", "pod", "container", "service", "node"), "of-the-target")
 
 
@@ -36,7 +35,9 @@ def job(name: str, file: Path, *flags: str) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Run:
-    """What three minutes gave."""
+    """What a while gave: a short one, and three minutes by `make soak`."""
+
+    seconds: float
 
     server: Prometheus
     first: float
@@ -52,8 +53,9 @@ _ROOM = ("--jobs.max=1000", "--series.max=100000")
 """Other tests make groups on this machine meanwhile: none of them is to push a job off the page."""
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+@pytest.fixture(scope="module", params=[90.0, pytest.param(180.0, marks=pytest.mark.soak)])
+def run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Run]:
+    seconds = float(request.param)
     place = tmp_path_factory.mktemp("end-to-end")
     with (
         Exporter(f"--storage.path={place / 'state'}", "--grid.region=FR", "--site.pue=1.2", *_ROOM) as exporter,
@@ -62,11 +64,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         job("b", place / "b", "--duty=0.3", "--children") as b,
     ):
         began = time.time()
-        while time.time() < began + 60 * MINUTES:
+        while time.time() < began + seconds:
             time.sleep(1)
         page = exporter.get("/metrics").decode()
         first = began + 20
-        yield Run(server, first, time.time(), page, time.time() - time.monotonic(), {"a": a, "b": b})
+        yield Run(seconds, server, first, time.time(), page, time.time() - time.monotonic(), {"a": a, "b": b})
 
 
 def steps(run: Run, expression: str) -> dict[float, float]:
@@ -93,7 +95,7 @@ def test_a_job_is_charged_what_its_own_rusage_and_the_policy_say(run: Run, name:
         used = burner.cpu_seconds_between(run.files[name], before - run.clock, start - run.clock)
         expected += joules * used / ((os.cpu_count() or 1) * (start - before))
     paid = by_sample[moments[-1]][1] - by_sample[moments[1]][1]
-    assert len(moments) > 25
+    assert len(moments) >= (run.seconds - 30) / 6
     assert paid == pytest.approx(expected, rel=0.03)
 
 
@@ -109,15 +111,15 @@ def test_between_any_two_scrapes_the_jobs_add_up_to_the_device(run: Run) -> None
                 grown = whole[later] - whole[earlier]
                 assert parts[later] - parts[earlier] == pytest.approx(grown, rel=1e-6, abs=1e-15)
                 compared += grown > 0
-    assert compared > 1000
+    assert compared > run.seconds * 3
 
 
 def test_increase_agrees_over_any_window_in_which_all_series_were_there(run: Run) -> None:
-    for window in (30, 60, 120):
+    for window in (30, run.seconds / 3, run.seconds * 2 / 3):
         for end in (run.first + window + 5, run.last - 1):
             ratio = run.server.query(
-                f"sum by (device) (increase(carbon_job_energy_kwh_total[{window}s]))"
-                f" / sum by (device) (increase(carbon_device_energy_kwh_total[{window}s]))",
+                f"sum by (device) (increase(carbon_job_energy_kwh_total[{window:.0f}s]))"
+                f" / sum by (device) (increase(carbon_device_energy_kwh_total[{window:.0f}s]))",
                 end,
             )
             assert {series["metric"]["device"] for series in ratio} == {"cpu0", "dram0"}
