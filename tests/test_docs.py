@@ -108,7 +108,8 @@ def test_every_relative_link_and_anchor_leads_somewhere(page: Path) -> None:
 
 @each_page
 def test_every_metric_is_in_the_catalogue_or_said_to_be_planned(page: Path) -> None:
-    names = set(re.findall(r"\bcarbon_[a-z0-9_]*[a-z0-9]\b(?![*(])", promised(page)))
+    text = re.sub(r"\b[a-z_]+:carbon_\w+:\w+", "", promised(page))  # records: the tests of rules look at those
+    names = set(re.findall(r"\bcarbon_[a-z0-9_]*[a-z0-9]\b(?![*(])", text))
     assert names - {metric.name for metric in CATALOGUE} - NO_METRICS == set()
 
 
@@ -130,7 +131,7 @@ def test_every_variable_of_ours_is_one(page: Path) -> None:
 @each_page
 def test_every_settings_file_in_the_pages_loads(page: Path, tmp_path: Path) -> None:
     for number, (language, text) in enumerate(FENCE.findall(promised(page))):
-        if language == "yaml" and "scrape_configs" not in text and "apiVersion" not in text:
+        if language == "yaml" and not re.search("scrape_configs|apiVersion|^budgets:", text):
             file = tmp_path / f"{number}.yml"
             file.write_text(text)
             load({}, {}, file)
