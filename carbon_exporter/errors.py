@@ -11,6 +11,8 @@
     ├─ IntensityError
     │  └─ RegionUnknown            no such grid zone, with the nearest names
     ├─ StoreError                  durable totals could not be read or written
+    ├─ QueryError                  a Prometheus did not answer a question
+    │  └─ QueryTooLarge            it could not answer so much at once
     └─ ListenError                 the HTTP server could not take its address
 
 Each carries `remedy`: the command, permission or setting that mends it, or an empty string where nothing can.
@@ -24,6 +26,8 @@ __all__ = [
     "IntensityError",
     "JobResolutionError",
     "ListenError",
+    "QueryError",
+    "QueryTooLarge",
     "RegionUnknown",
     "SensorError",
     "SensorOutdated",
@@ -99,6 +103,14 @@ class RegionUnknown(IntensityError):
 
 class StoreError(CarbonExporterError):
     """The file of durable totals cannot be used."""
+
+
+class QueryError(CarbonExporterError):
+    """A Prometheus that was asked did not answer, or not what it was asked."""
+
+
+class QueryTooLarge(QueryError):
+    """The question needs more samples or time than the server gives: the same one in parts may be answered."""
 
 
 class ListenError(CarbonExporterError):

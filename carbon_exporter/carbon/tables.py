@@ -14,9 +14,20 @@ from importlib import resources
 from types import MappingProxyType
 
 from carbon_exporter.carbon.base import Scope
-from carbon_exporter.units import GramsPerKwh
+from carbon_exporter.units import Grams, GramsPerKwh
 
-__all__ = ["GridRow", "Source", "Territory", "aliases", "grid", "sources", "territories", "time_zones"]
+__all__ = [
+    "Equivalent",
+    "GridRow",
+    "Source",
+    "Territory",
+    "aliases",
+    "equivalents",
+    "grid",
+    "sources",
+    "territories",
+    "time_zones",
+]
 
 _SCOPES: Mapping[str, Scope] = {"lifecycle": "lifecycle", "direct": "direct"}
 
@@ -59,6 +70,28 @@ class Territory:
     name: str
     proxy_zone: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Equivalent:
+    """Something that everybody knows, and what one of it emits: for the imagination."""
+
+    key: str
+    what: str
+    """In the plural, after a number."""
+    grams: Grams
+    year: str
+    """Empty where the source does not say."""
+    source: Source
+
+
+@cache
+def equivalents() -> tuple[Equivalent, ...]:
+    """What emits as much, in the order of the table."""
+    return tuple(
+        Equivalent(row["key"], row["what"], Grams(float(row["grams"])), row["year"], sources()[row["source"]])
+        for row in _rows("equivalents.csv")
+    )
 
 
 @cache

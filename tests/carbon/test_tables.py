@@ -18,6 +18,7 @@ COLUMNS = {
     "zone_alias.csv": ("alias", "zone", "source"),
     "timezones.csv": ("timezone", "country", "source"),
     "cpu_tdp.csv": ("vendor", "model", "tdp_watts", "cores", "source"),
+    "equivalents.csv": ("key", "what", "grams", "year", "source", "note"),
     "sources.csv": ("key", "citation", "licence", "verified", "note"),
 }
 KEYS = {
@@ -26,6 +27,7 @@ KEYS = {
     "zone_alias.csv": ("alias",),
     "timezones.csv": ("timezone",),
     "cpu_tdp.csv": ("vendor", "model"),
+    "equivalents.csv": ("key",),
     "sources.csv": ("key",),
 }
 LICENCES = {
@@ -170,6 +172,13 @@ def test_processors_have_a_vendor_and_a_plausible_power() -> None:
     for row in rows("cpu_tdp.csv"):
         assert 0.03 <= float(row["tdp_watts"]) <= 600
         assert not row["cores"] or 1 <= int(row["cores"]) <= 256
+
+
+def test_equivalents_are_of_one_each_and_in_grams() -> None:
+    grams = {row.key: row.grams for row in tables.equivalents()}
+    assert grams["car-eu-km"] == pytest.approx(175)
+    assert grams["tree-month"] == pytest.approx(11_000 / 12, rel=1e-3)
+    assert grams["us-household-week"] == pytest.approx(8.35e6 / 52, rel=1e-3)
 
 
 def test_tables_are_read_once_and_cannot_be_changed() -> None:
