@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 _BACKLOG = 128
 _OWNER_AND_GROUP = 0o660
 _READ_BYTES = 65536
+_NOT_MODIFIED = 304
+"""Has no body, and its length would be that of the body that it stands for."""
 _LINGER_SECONDS = 1.0
 """How long a client that was turned away in mid-sentence may go on talking before its connection is closed."""
 
@@ -243,7 +245,7 @@ class Server:
         headers = [
             ("Date", formatdate(usegmt=True)),
             ("Content-Type", response.content_type),
-            ("Content-Length", str(len(response.body))),
+            *(() if response.status == _NOT_MODIFIED else (("Content-Length", str(len(response.body))),)),
             *response.headers,
         ]
         head = connection.send(h11.Response(status_code=response.status, headers=headers)) or b""

@@ -71,6 +71,7 @@ class Renderer:
 
     def __init__(self, job_label: JobLabel = "job_name", metrics: tuple[Metric, ...] = CATALOGUE) -> None:
         """`job_label` spells the job's label."""
+        self.job_label = job_label
         self._metrics = metrics
         self._labels = tuple(label_names(metric, job_label) for metric in metrics)
         self._prefixes: tuple[dict[LabelValues, str], ...] = tuple({} for _ in metrics)
@@ -106,16 +107,15 @@ class Renderer:
         """
         metric, prefixes = self._metrics[index], self._prefixes[index]
         exemplars = metric.exemplars(snapshot) if metric.exemplars else {}
-        lines, count, cases = list[str](), 0, dict[int, str]()
+        lines, cases = list[str](), dict[int, str]()
         for values, value in metric.samples(snapshot):
             prefix = prefixes.get(values)
             if prefix is None:
                 prefix = prefixes[values] = _prefix(metric.name, self._labels[index], values)
             lines.append(f"{prefix}{value!r}\n" if math.isfinite(value) else f"{prefix}{_special(value)}\n")
             if exemplars and values in exemplars:
-                cases[count] = _exemplar(exemplars[values])
-            count += 1
-        if len(prefixes) > 2 * count + 16:
+                cases[len(lines) - 1] = _exemplar(exemplars[values])
+        if len(prefixes) > 2 * len(lines) + 16:
             prefixes.clear()
         text = "".join(lines).encode()
         if not cases:

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from importlib.resources import files
 from urllib.parse import parse_qs, urlsplit
 
+from carbon_exporter.publish.history import History
 from carbon_exporter.publish.http import Request, Response
+from carbon_exporter.publish.metadata import encode_metadata
 from carbon_exporter.publish.prometheus import CONTENT_TYPES, Exposition, Renderer, accepts_gzip, negotiate
 from carbon_exporter.publish.status import encode_status
 from carbon_exporter.snapshot import Snapshot
 
 __all__ = ["ENDPOINTS", "Published", "Web"]
 
-ENDPOINTS = ("/", "/-/healthy", "/-/ready", "/api/v1/status", "/metrics")
+ENDPOINTS = ("/", "/-/healthy", "/-/ready", "/api/v1/history", "/api/v1/metadata", "/api/v1/status", "/metrics")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,15 @@ class Published:
 class Web:
     """Answers requests. All it needs is loaded when it is made: answering opens no file and connects no socket."""
 
-    def __init__(self, latest: Callable[[], Published | None], renderer: Renderer, node: str) -> None:
+    def __init__(
+        self, latest: Callable[[], Published | None], renderer: Renderer, node: str, history: History | None = None
+    ) -> None:
         """`latest` gives the newest tick, None before the first; `node` is the name the page shows."""
         self._latest = latest
         self._renderer = renderer
         self._node = node
+        self._history = history or History()
+        self._metadata = encode_metadata(renderer.job_label)
         self._page = files("carbon_exporter.publish").joinpath("page/index.html").read_bytes()
         self._page_headers = (
             ("Content-Security-Policy", _policy(self._page.decode())),
@@ -47,6 +53,8 @@ class Web:
             "/": self._index,
             "/-/healthy": self._healthy,
             "/-/ready": self._ready,
+            "/api/v1/history": self._hour,
+            "/api/v1/metadata": self._described,
             "/api/v1/status": self._status,
             "/metrics": self._metrics,
         }
@@ -85,6 +93,16 @@ class Web:
             return Response(503, b'{"ready":false}', "application/json")
         body = encode_status(published.snapshot, self._node)
         return Response(200, body, "application/json", (("Cache-Control", "no-store"),))
+
+    def _hour(self, request: Request, _query: str) -> Response:
+        tag, body = self._history.encoded()
+        headers = (("ETag", tag), ("Cache-Control", "no-cache"))
+        if tag in request.headers.get("if-none-match", ""):
+            return Response(304, b"", "application/json", headers)
+        return Response(200, body, "application/json", headers)
+
+    def _described(self, _request: Request, _query: str) -> Response:
+        return Response(200, self._metadata, "application/json", (("Cache-Control", "no-cache"),))
 
     def _index(self, _request: Request, _query: str) -> Response:
         return Response(200, self._page, "text/html; charset=utf-8", self._page_headers)

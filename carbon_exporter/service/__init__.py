@@ -20,6 +20,7 @@ from carbon_exporter.carbon.registry import PROVIDERS
 from carbon_exporter.config import RELOADABLE, Settings, settings_table
 from carbon_exporter.errors import CarbonExporterError, ConfigError
 from carbon_exporter.jobs.namer import Namer
+from carbon_exporter.publish.history import History
 from carbon_exporter.publish.http import Address, Server
 from carbon_exporter.publish.otlp import OtlpPush
 from carbon_exporter.publish.prometheus import Renderer
@@ -93,9 +94,9 @@ class Service:
         self.host, self.grid, self.findings = self._parts.host, self._parts.grid, self._parts.findings
         self._renderer = Renderer(settings.job_label)
         self._published: Published | None = None
-        self._server = Server(
-            parse_address(settings.listen), Web(lambda: self._published, self._renderer, _node()).answer
-        )
+        self._history = History()
+        web = Web(lambda: self._published, self._renderer, _node(), self._history)
+        self._server = Server(parse_address(settings.listen), web.answer)
         self._keeper = open_keeper(settings.storage, self._environ, self.host.wall)
         self._pipeline: Pipeline | None = None
         self._handoff: Handoff | None = None
@@ -215,6 +216,7 @@ class Service:
                 handoff_refused=handoff.refused if handoff else {},
             )
             self._published = Published(snapshot, self._renderer.render(snapshot))
+            self._history.note(snapshot)
             if self._push is not None:
                 self._push.post(snapshot)
         except Exception:  # noqa: BLE001 - one bad tick must not end the exporter; the log has the traceback

@@ -16,7 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 from support.tools import need
 
-__all__ = ["Ink", "chromium", "console", "inks", "text", "texts", "until", "values"]
+__all__ = ["Ink", "chromium", "console", "emulate", "inks", "text", "texts", "until", "values"]
 
 FLAGS = (
     "--headless=new",
@@ -49,7 +49,7 @@ def chromium(width: int, height: int, *, dark: bool = False) -> Iterator[Chrome]
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         driver = Chrome(options=_options(profile), service=Service(shutil.which("chromedriver")))
         try:
-            _emulate(driver, width, height, dark=dark)
+            emulate(driver, width, height, dark=dark)
             yield driver
         finally:
             driver.quit()
@@ -64,7 +64,8 @@ def _options(profile: str) -> ChromeOptions:
     return options
 
 
-def _emulate(driver: Chrome, width: int, height: int, *, dark: bool) -> None:
+def emulate(driver: Chrome, width: int, height: int, *, dark: bool) -> None:
+    """Let the page be of this size, in CSS pixels, and of this scheme of colours."""
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
