@@ -70,14 +70,13 @@ class Account:
 
     def price(self, slices: Iterable[JobSlice], region: str, intensity: Intensity, pue: float) -> list[CarbonEntry]:
         """Entries for slices used while `intensity` (g/kWh) and `pue` (>= 1) were in force."""
-        return [
-            CarbonEntry(
-                JobKey(one.job, DeviceKey(one.device.name, one.device.kind, region)),
-                one.joules,
-                grams_emitted(one.joules, intensity.grams_per_kwh, pue),
-            )
-            for one in slices
-        ]
+        keys: dict[str, DeviceKey] = {}
+        entries = []
+        for job, device, _, _, joules in slices:
+            key = keys.get(device.name) or keys.setdefault(device.name, DeviceKey(device.name, device.kind, region))
+            grams = grams_emitted(joules, intensity.grams_per_kwh, pue)
+            entries.append(CarbonEntry(JobKey(job, key), joules, grams))
+        return entries
 
     def turn(self, entries: Iterable[CarbonEntry]) -> tuple[CarbonEntry, ...]:
         """Post what is pending and announce `entries`; returns what was posted."""

@@ -84,20 +84,20 @@ class Ledger:
         """The slices that these readings close; a device without news or without a mark gives none."""
         slices = []
         for reading in readings:
-            last = self._last.get(reading.device.name)
-            self.gap_seconds.setdefault(reading.device.name, 0.0)
-            told = _tells(reading)
+            name, meter, told = reading.device.name, _meter(reading.device), _tells(reading)
+            last = self._last.get(name)
+            self.gap_seconds.setdefault(name, 0.0)
             if last is None:
-                self._last[reading.device.name] = _last_of(reading) if told else _Last(reading.at, _meter(reading))
+                self._last[name] = _last_of(reading, meter) if told else _Last(reading.at, meter)
                 continue
             if not told or reading.at <= last.at:
                 continue
-            if last.meter != _meter(reading):
-                last = _Last(last.at, _meter(reading))  # another meter's past tells nothing of this one's
+            if last.meter != meter:
+                last = _Last(last.at, meter)  # another meter's past tells nothing of this one's
             closed = self._close(last, reading)
             if closed is not None:
                 slices.append(closed)
-            self._last[reading.device.name] = _last_of(reading)
+            self._last[name] = _last_of(reading, meter)
         return slices
 
     def _close(self, last: _Last, reading: Reading) -> EnergySlice | None:
@@ -130,9 +130,9 @@ class Ledger:
         self.gap_seconds[device] = self.gap_seconds.get(device, 0.0) + max(0.0, seconds)
 
 
-def _meter(reading: Reading) -> str:
+def _meter(device: Device) -> str:
     """What a device is read by."""
-    return f"{reading.device.sensor}/{reading.device.uuid}"
+    return f"{device.sensor}/{device.uuid}"
 
 
 def _slice(reading: Reading, start: float, joules: Joules, *, caught_up: bool = False) -> EnergySlice:
@@ -147,8 +147,8 @@ def _tells(reading: Reading) -> bool:
     return reading.power is not None and 0.0 <= reading.power < math.inf
 
 
-def _last_of(reading: Reading) -> _Last:
-    return _Last(reading.at, _meter(reading), reading.energy, reading.power)
+def _last_of(reading: Reading, meter: str) -> _Last:
+    return _Last(reading.at, meter, reading.energy, reading.power)
 
 
 def _joules(value: float | None) -> Joules | None:

@@ -63,7 +63,7 @@ class CgroupTree:
         self._owners: dict[str, str] = {}
         """The workloads' groups as the last walk found them, parents first, with their counters."""
         self._others: list[str] = []
-        self._counters = KeptFiles(most_kept())
+        self._counters = KeptFiles(most_kept() * 3 // 4)
         self._parse: Callable[[bytes], float] = _usage_v2 if hierarchy.version == 2 else _usage_v1  # noqa: PLR2004
 
     def cpu_seconds(self) -> dict[str, float]:

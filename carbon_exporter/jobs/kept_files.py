@@ -1,7 +1,7 @@
 """Small files of the kernel's that are read again and again, kept open: to open one takes longer than to read it.
 
-A file of the kernel's tells its own end: what is kept open of a group that has gone cannot be read any more, also where
-another group has taken its place.
+A file of the kernel's tells its own end: what is kept open of a group or process that has gone cannot be read any more,
+also where another has taken its place.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class KeptFiles:
         if handle is not None:
             try:
                 return os.pread(handle, LONGEST_TEXT, 0)
-            except OSError:  # its group has gone; another may have come
+            except OSError:  # what it told of has gone; another may have come
                 os.close(self._handles.pop(path))
         if len(self._handles) >= self._most:
             return read_small(path, folder)
@@ -49,7 +49,10 @@ class KeptFiles:
 
 
 def most_kept() -> int:
-    """Half of what this process may have open: the other half is for connections, meters and files of the moment."""
+    """Half of what this process may have open: the other half is for connections, meters and files of the moment.
+
+    Control groups take three quarters of these, processes the rest.
+    """
     import resource  # noqa: PLC0415 - not on Windows
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

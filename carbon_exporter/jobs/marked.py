@@ -11,7 +11,7 @@ Of the others nothing is read, but for those that somebody asks about, as of a p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,22 +77,16 @@ class MarkedProcesses:
         Raises `OSError` if the process table cannot be read.
         """
         processes = self._table.scan()
-        known = ((process.key, self._marks.get(process.key)) for process in processes if not process.new)
-        marks = {key: mark for key, mark in known if mark is not None}
-        if len(marks) < len(processes):
-            by_pid = {process.pid: process for process in processes}
-            for process in processes:
-                if process.key not in marks:
-                    self._meet_line(process, by_pid, marks)
+        marks = self._meet_all(processes)
         self._remember_ended(marks)
         self._marks, self._by_pid = marks, None
         self._unreadable &= marks.keys()
         self.unreadable = len(self._unreadable)
-        both = ((process, marks[process.key]) for process in processes)
+        both = [(process, marks[process.key]) for process in processes]
         marked = [(process, mark, mark.name) for process, mark in both if mark.name is not None]
         for process, mark, _ in marked:
             self._look_at_group(process.pid, mark, now)
-        self._pass_over(processes, {process.pid for process, _, _ in marked})
+        self._pass_over(both, {process.pid for process, _, _ in marked})
         return marked
 
     def knows(self, pid: int) -> bool:
@@ -127,9 +121,17 @@ class MarkedProcesses:
         ended.update((pid, (mark, 1)) for (pid, _), mark in gone.items())
         self._ended = ended
 
-    def _pass_over(self, processes: Sequence[Process], named: Collection[int]) -> None:
-        """Leave out from now on what is of no interest; `named` are the processes of jobs."""
-        keys = [process.key for process in processes if _is_of_no_interest(process, self._marks, named)]
+    def _pass_over(self, processes: Iterable[tuple[Process, Mark]], named: Collection[int]) -> None:
+        """Leave out from now on those whose group counts all that they do, or nobody does.
+
+        `named` are the processes of jobs: one that waits for a container's process has its time, which is then
+        subtracted.
+        """
+        keys = [
+            process.key
+            for process, mark in processes
+            if (mark.contained and process.stat.parent not in named) or process.stat.kernel
+        ]
         self._table.pass_over(keys)
         self._passed_over.update((key, self._marks.pop(key)) for key in keys)
 
@@ -144,6 +146,22 @@ class MarkedProcesses:
         for process, mark in due[:PSS_READS_PER_TICK]:
             mark.pss_ratio, mark.pss_at = self._pss_ratio(process.pid, resident[process.pid]), now
         return {process.pid: _once(process, mark, resident) for process, mark in members}
+
+    def _meet_all(self, processes: Sequence[Process]) -> dict[tuple[int, int], Mark]:
+        """The marks of all, those of before and those of the new ones."""
+        marks = dict[tuple[int, int], Mark]()
+        strangers = []
+        for process in processes:
+            mark = None if process.new else self._marks.get(process.key)
+            if mark is None:
+                strangers.append(process)
+            else:
+                marks[process.key] = mark
+        by_pid = {process.pid: process for process in processes} if strangers else {}
+        for process in strangers:
+            if process.key not in marks:
+                self._meet_line(process, by_pid, marks)
+        return marks
 
     def _meet_line(self, process: Process, by_pid: Mapping[int, Process], marks: dict[tuple[int, int], Mark]) -> None:
         """Make the process's mark; first those of its ancestors that have none, so that it can inherit."""
@@ -207,11 +225,3 @@ def _once(process: Process, mark: Mark, resident: Mapping[int, float]) -> float:
     if mark.pss_ratio is not None:
         return mine * mark.pss_ratio
     return max(0.0, mine - resident.get(process.stat.parent, 0.0))
-
-
-def _is_of_no_interest(process: Process, marks: Mapping[tuple[int, int], Mark], named: Collection[int]) -> bool:
-    """Whether its group counts all that it does, or nobody does.
-
-    `named` are the processes of jobs: one that waits for a container's process has its time, which is then subtracted.
-    """
-    return process.stat.kernel or (marks[process.key].contained and process.stat.parent not in named)

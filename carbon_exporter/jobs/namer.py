@@ -149,7 +149,7 @@ class Namer:
         if self._directories.mapping is not None:
             for board, number in self._directories.mapping.grants():
                 known = self._slurm.get(number)
-                found.append(Allocation(board, known.job if known else Job(clean_name(f"slurm-{number}"))))
+                found.append(Allocation(board, known.job if known else Job(_name_of_line(number))))
         return tuple(dict.fromkeys(found))
 
     def health(self) -> tuple[ResolverHealth, ...]:
@@ -215,3 +215,8 @@ def _container_of(pod: Pod | None, identifier: str) -> PodContainer | None:
 def _alias(board: str) -> str:
     """Slurm's number of a board as a board's alias; a uuid as it is."""
     return f"nvidia{board}" if board.isdecimal() else board
+
+
+def _name_of_line(line: str) -> str:
+    """The job that a mapping file calls so: by its number, as Slurm does, or by a name."""
+    return clean_name(f"slurm-{line}" if line[:1].isdigit() else line)

@@ -17,15 +17,18 @@ from carbon_exporter.errors import JobResolutionError
 from carbon_exporter.jobs.base import UNATTRIBUTED, Activity, Allocation, Job, ResolverHealth, Usage
 from carbon_exporter.jobs.cgroups import CgroupTree, find_hierarchy
 from carbon_exporter.jobs.groups import Groups, Use
-from carbon_exporter.jobs.marked import MarkedProcesses
+from carbon_exporter.jobs.marked import Mark, MarkedProcesses
 from carbon_exporter.jobs.namer import Namer
 from carbon_exporter.jobs.naming import BY_UID, Name
-from carbon_exporter.jobs.processes import ProcessTable
+from carbon_exporter.jobs.process_files import read_file
+from carbon_exporter.jobs.processes import Process, ProcessTable
 from carbon_exporter.jobs.procfs import CpuTimes, Memory, parse_cpu_times, parse_memory
 from carbon_exporter.sensors.base import Host
 
 __all__ = ["Observer"]
 
+LONGEST_TOTALS = 4 * 1024 * 1024
+"""Bytes: /proc/stat has a line for each CPU, and one with a number for each interrupt."""
 NEWBORN_SLACK_SECONDS = 1.0
 """How much longer than the interval the CPUs may seem to have run for a group, because its parts are read in turn."""
 
@@ -97,11 +100,11 @@ class Observer:
         """
         began = perf_counter()
         self._on_boards.add(pid)
-        if self._scanned and not self._marked.knows(pid):
-            self._unseen.add(pid)
         name = self._marked.name_of(pid, self._host.clock(), self._name_of_group)
         if name is not None:
             self._note(name)
+        elif self._scanned and not self._marked.knows(pid):
+            self._unseen.add(pid)
         self._seconds["gpu"] += perf_counter() - began
         return name.job if name else UNATTRIBUTED
 
@@ -161,8 +164,8 @@ class Observer:
 
     def _totals(self) -> tuple[CpuTimes, Memory]:
         try:
-            times = parse_cpu_times((self._host.procfs / "stat").read_bytes())
-            return times, parse_memory((self._host.procfs / "meminfo").read_bytes())
+            times = parse_cpu_times(read_file(f"{self._host.procfs}/stat", LONGEST_TOTALS))
+            return times, parse_memory(read_file(f"{self._host.procfs}/meminfo", LONGEST_TOTALS))
         except (OSError, ValueError) as error:
             raise JobResolutionError(
                 f"cannot read {self._host.procfs}: {error}", remedy="pass the host's /proc with --path.procfs=DIR"
@@ -178,16 +181,17 @@ class Observer:
         self._scanned = True
         self.names = {}
         in_groups: dict[str, Use] = {}
-        by_job: dict[Job, list[int]] = {}
-        for index, (_, _, name) in enumerate(marked):
-            by_job.setdefault(name.job, []).append(index)
+        by_job: dict[Job, list[tuple[Process, Mark]]] = {}
+        for process, mark, name in marked:
+            by_job.setdefault(name.job, []).append((process, mark))
             self._note(name)
         self.marked_jobs = frozenset(by_job)
         for job, members in by_job.items():
-            bytes_of = self._marked.memory_bytes([marked[index][:2] for index in members], now)
-            for process, mark, _ in (marked[index] for index in members):
+            bytes_of = self._marked.memory_bytes(members, now)
+            total = sums[job] = Use()
+            for process, mark in members:
                 use = Use(process.ticks / self._ticks_per_second, bytes_of[process.pid])
-                sums.setdefault(job, Use()).add(use)
+                total.add(use)
                 if mark.group is not None:
                     in_groups.setdefault(mark.group, Use()).add(use)
         self._seconds["environment"] = perf_counter() - began

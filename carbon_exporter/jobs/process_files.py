@@ -1,4 +1,4 @@
-"""Small files of /proc, read by path: what the process table does not hold."""
+"""Files of /proc, read by path: what the process table does not hold."""
 
 from __future__ import annotations
 

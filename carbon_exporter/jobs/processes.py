@@ -17,12 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from carbon_exporter.jobs.kept_files import KeptFiles, most_kept, read_small
 from carbon_exporter.jobs.procfs import ProcessStat, parse_process_stat
 
 __all__ = ["Process", "ProcessTable", "fresh_ticks"]
 
 PidAndStart = tuple[int, int]
 CHECK_EVERY_SCANS = 12
+_NOT_TO_BE_HAD = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""How a process's file fails that has just ended, or with hidepid may not be seen."""
 
 
 class _Entry(NamedTuple):
@@ -42,8 +45,7 @@ class _PassedOver(NamedTuple):
     entry: _Entry | None
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(NamedTuple):
     """One living process, as `scan` found it."""
 
     pid: int
@@ -59,48 +61,60 @@ class Process:
         return (self.pid, self.stat.started)
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What the last scan saw of a process. Most sleep: it is the same object until something of it has changed."""
+
+    path: str
+    """Of its stat, below the directory of all processes."""
+    text: bytes
+    stat: ProcessStat
+    entry: _Entry | None
+    """Asked for before the stat was first read, so that it is never the one of a process that came later."""
+    asleep: Process
+    """What is told of it while nothing changes."""
+
+
 class ProcessTable:
     """Scans one /proc. Not for use from several threads."""
 
     def __init__(self, procfs: Path) -> None:
         """`procfs` is where the host's processes are: `/proc`, or a mount of the host's in a container."""
         self._procfs = procfs
-        self._last: dict[int, ProcessStat] | None = None
+        self._seen: dict[int, _Seen] | None = None
+        """By pid, without those that are passed over; None before the first scan."""
+        self._stats = KeptFiles(most_kept() // 4)
         self._passed_over: dict[str, _PassedOver] = {}
         """Those that `pass_over` named, by the name of their directory: most of what /proc lists is among them."""
         self._to_check = [set[str]() for _ in range(CHECK_EVERY_SCANS)]
         """The same names, by the scan at which they are looked at again."""
         self._forgotten: list[PidAndStart] = []
         self._scans = 0
-        self._texts: dict[int, bytes] = {}
-        self._entries: dict[int, _Entry | None] = {}
-        """By pid, asked for before the stat is first read, so that it is never the one of a process that came later."""
         self._owed: dict[int, int] = {}
         """By pid: ticks reported of children that have ended, which the process's own time did not hold yet."""
 
     def scan(self) -> list[Process]:
         """All processes now. A process that ends meanwhile is left out. Raises `OSError` if /proc cannot be read."""
-        before, now = self._last, self._read_all()
-        self._last = now
+        before, now = self._seen, self._read_all()
+        self._seen = now
         self._scans += 1
         if before is None:
-            return [Process(pid, stat, True, 0) for pid, stat in now.items()]
-        gone = [
-            (pid, stat)
-            for pid, stat in before.items()
-            if not _same(now.get(pid), stat) and not self._passes_over(pid, stat)
-        ]
+            return [Process(pid, seen.stat, True, 0) for pid, seen in now.items()]
+        gone = [(pid, old.stat) for pid, old in before.items() if not _same(now.get(pid), old)]
         reported = _reported_of_children(gone, before, now, self._owed) if gone else {}
         owed, self._owed = self._owed, {}
         processes = []
-        for pid, stat in now.items():
+        for pid, seen in now.items():
             old = before.get(pid)
-            old = old if _same(old, stat) else None
-            new = old is None or (old.comm, old.stack) != (stat.comm, stat.stack)
+            if old is seen and pid not in reported and pid not in owed:
+                processes.append(seen.asleep)
+                continue
+            last = old.stat if old is not None and _same(old, seen) else None
+            new = last is None or (last.comm, last.stack) != (seen.stat.comm, seen.stat.stack)
             due = reported.get(pid, 0) + owed.get(pid, 0)
-            processes.append(Process(pid, stat, new, fresh_ticks(old, stat, due)))
-            if old is not None and pid in reported:
-                self._owed[pid] = min(reported[pid], max(0, due - (stat.waited - old.waited)))
+            processes.append(Process(pid, seen.stat, new, fresh_ticks(last, seen.stat, due)))
+            if last is not None and pid in reported:
+                self._owed[pid] = min(reported[pid], max(0, due - (seen.stat.waited - last.waited)))
         return processes
 
     def pass_over(self, keys: Iterable[PidAndStart]) -> None:
@@ -108,9 +122,10 @@ class ProcessTable:
 
         A pid may be given anew meanwhile, so that each is looked at again every twelfth scan.
         """
+        known = self._seen or {}
         for key in keys:
-            name = str(key[0])
-            self._passed_over[name] = _PassedOver(key, self._entries.get(key[0]))
+            name, seen = str(key[0]), known.pop(key[0], None)
+            self._passed_over[name] = _PassedOver(key, seen.entry if seen else None)
             self._to_check[key[0] % CHECK_EVERY_SCANS].add(name)
 
     def take_forgotten(self) -> list[PidAndStart]:
@@ -132,40 +147,51 @@ class ProcessTable:
         checked = self._to_check[-self._scans % CHECK_EVERY_SCANS]
         return sorted(int(name) for name in (*others, *checked) if name.isdigit())
 
-    def _passes_over(self, pid: int, stat: ProcessStat) -> bool:
-        """Whether this very process is left out."""
-        passed_over = self._passed_over.get(str(pid))
-        return passed_over is not None and passed_over.key == (pid, stat.started)
-
-    def _read_all(self) -> dict[int, ProcessStat]:
-        """Every process's stat. Most processes sleep: a text that is the same as before is not taken apart again."""
-        last, table, texts = self._last or {}, dict[int, ProcessStat](), dict[int, bytes]()
-        entries = dict[int, _Entry | None]()
+    def _read_all(self) -> dict[int, _Seen]:
+        """Every process, parents before their children; the directory is asked anew each time."""
+        before, now = self._seen or {}, dict[int, _Seen]()
         root = os.open(self._procfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             pids = self._wanted(os.listdir(root))
-            for pid in sorted(pids, key=lambda pid: last[pid].started if pid in last else math.inf):
-                name = str(pid)
-                passed_over = self._passed_over.get(name)
-                new = pid not in last or passed_over is not None
-                entry = _entry_of(name, root) if new else self._entries.get(pid)
-                if passed_over is not None and entry is not None and passed_over.entry == entry:
-                    continue
-                text = _read_stat(name, root)
-                known = last.get(pid) if text == self._texts.get(pid) else None
-                stat = known or _parsed(text)
-                if stat is None:
-                    continue
-                if passed_over is not None:
-                    if passed_over.key == (pid, stat.started):
-                        self._passed_over[name] = _PassedOver(passed_over.key, entry)
-                        continue
-                    self._forget([name])
-                table[pid], texts[pid], entries[pid] = stat, text, entry
+            for pid in sorted(pids, key=lambda pid: before[pid].stat.started if pid in before else math.inf):
+                known = before.get(pid)
+                seen = self._meet(pid, root) if known is None else self._look_at(pid, known, root)
+                if seen is not None:
+                    now[pid] = seen
         finally:
             os.close(root)
-        self._texts, self._entries = texts, entries
-        return table
+        if now.keys() != before.keys():
+            self._stats.keep({seen.path for seen in now.values()})
+        return now
+
+    def _look_at(self, pid: int, known: _Seen, root: int) -> _Seen | None:
+        """A process that the last scan saw, or another of its pid; None if it has ended."""
+        try:
+            text = self._stats.read(known.path, root)
+        except _NOT_TO_BE_HAD:
+            return None
+        if text == known.text:
+            return known
+        stat = _parsed(text)
+        return _Seen(known.path, text, stat, known.entry, Process(pid, stat, False, 0)) if stat else None
+
+    def _meet(self, pid: int, root: int) -> _Seen | None:
+        """A process that the last scan did not see; None if it is passed over, or has ended."""
+        name = str(pid)
+        entry, passed_over = _entry_of(name, root), self._passed_over.get(name)
+        if passed_over is not None and entry is not None and passed_over.entry == entry:
+            return None
+        path = name + "/stat"
+        text = _read_stat(path, root)
+        stat = _parsed(text)
+        if stat is None:
+            return None
+        if passed_over is not None:
+            if passed_over.key == (pid, stat.started):
+                self._passed_over[name] = _PassedOver(passed_over.key, entry)
+                return None
+            self._forget([name])
+        return _Seen(path, text, stat, entry, Process(pid, stat, False, 0))
 
 
 def fresh_ticks(old: ProcessStat | None, now: ProcessStat, reported_of_children: int) -> int:
@@ -177,23 +203,20 @@ def fresh_ticks(old: ProcessStat | None, now: ProcessStat, reported_of_children:
     return own + waited
 
 
-def _same(one: ProcessStat | None, other: ProcessStat) -> bool:
+def _same(one: _Seen | None, other: _Seen) -> bool:
     """Whether two looks at a pid saw the same process."""
-    return one is not None and one.started == other.started
+    return one is other or (one is not None and one.stat.started == other.stat.started)
 
 
 def _reported_of_children(
-    gone: Iterable[tuple[int, ProcessStat]],
-    before: dict[int, ProcessStat],
-    now: dict[int, ProcessStat],
-    owed: dict[int, int],
+    gone: Iterable[tuple[int, ProcessStat]], before: dict[int, _Seen], now: dict[int, _Seen], owed: dict[int, int]
 ) -> dict[int, int]:
     """For each living process: ticks already reported of descendants that have ended since, and came to it by wait."""
     reported: dict[int, int] = {}
     for pid, stat in gone:
-        parent, seen = stat.parent, 0
-        while (old := before.get(parent)) is not None and not _same(now.get(parent), old) and seen < len(before):
-            parent, seen = old.parent, seen + 1
+        parent, steps = stat.parent, 0
+        while (old := before.get(parent)) is not None and not _same(now.get(parent), old) and steps < len(before):
+            parent, steps = old.stat.parent, steps + 1
         reported[parent] = reported.get(parent, 0) + stat.own + stat.waited + owed.get(pid, 0)
     return reported
 
@@ -207,15 +230,11 @@ def _entry_of(pid: str, root: int) -> _Entry | None:
     return _Entry(found.st_ino, found.st_ctime_ns)
 
 
-def _read_stat(pid: str, root: int) -> bytes:
-    """The text of one process's stat, empty if it has just ended (or, with hidepid, may not be seen)."""
+def _read_stat(path: str, root: int) -> bytes:
+    """The text of one process's stat, empty if it is not to be had."""
     try:
-        handle = os.open(pid + "/stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
-        try:
-            return os.read(handle, 4096)
-        finally:
-            os.close(handle)
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return read_small(path, root)
+    except _NOT_TO_BE_HAD:
         return b""
 
 

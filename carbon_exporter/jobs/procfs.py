@@ -20,6 +20,7 @@ __all__ = [
 ]
 
 
+_MEMORY = frozenset({b"MemTotal", b"MemAvailable", b"MemFree", b"Buffers", b"Cached"})
 _PF_KTHREAD = 0x0020_0000
 """The flag of kernel threads in field 9, `flags`, of proc(5): PF_KTHREAD of the kernel's include/linux/sched.h."""
 
@@ -79,13 +80,12 @@ def parse_process_stat(text: bytes) -> ProcessStat:
 
 def parse_cpu_times(text: bytes) -> CpuTimes:
     """/proc/stat. Guest time is already in user time; time stolen by other virtual machines is not use of ours."""
-    lines = text.split(b"\n")
-    total = lines[0].split()
+    total = text.partition(b"\n")[0].split()
     if len(total) < 5 or total[0] != b"cpu":  # noqa: PLR2004 - cpu, user, nice, system, idle
         raise ValueError("not the kernel's stat")
     times = [int(field) for field in total[1:]]
     busy = sum(times[0:3]) + sum(times[5:7])
-    cpus = sum(1 for line in lines[1:] if line.startswith(b"cpu"))
+    cpus = text.count(b"\ncpu")
     if cpus < 1:
         raise ValueError("a stat without CPUs")
     return CpuTimes(busy, cpus)
@@ -95,9 +95,8 @@ def parse_memory(text: bytes) -> Memory:
     """/proc/meminfo. Kernels before 3.14 give no MemAvailable: free, buffers and cache stand in for it."""
     values: dict[bytes, float] = {}
     for line in text.split(b"\n"):
-        key, colon, rest = line.partition(b":")
-        words = rest.split()
-        if colon and words:
+        key, _, rest = line.partition(b":")
+        if key in _MEMORY and (words := rest.split()):
             values[key] = int(words[0]) * 1024.0
     if b"MemTotal" not in values:
         raise ValueError("no MemTotal")

@@ -7,6 +7,7 @@ Layout: Documentation/power/powercap/powercap.rst and drivers/powercap/intel_rap
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -77,8 +78,11 @@ def meters(zones: Sequence[Zone]) -> tuple[Meter, ...]:
 
 def read_count(path: Path) -> int | None:
     """The whole number in a sysfs file, None if it says something else. Raises `OSError`."""
-    with path.open("rb", buffering=0) as file:
-        text = (file.read(MOST_BYTES) or b"").strip()
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = os.read(file, MOST_BYTES).strip()
+    finally:
+        os.close(file)
     return int(text) if text.isdigit() and len(text) <= MOST_DIGITS else None
 
 

@@ -9,6 +9,8 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Literal, TypeVar
 
 from carbon_exporter.errors import SensorError
 from carbon_exporter.sensors.base import Sample, Sensor
@@ -19,6 +21,10 @@ __all__ = ["SensorWorker"]
 _log = logging.getLogger(__name__)
 _MOST_TOLD = 5
 """Reasons that differ at each failure, by a number in them, are not to fill the log."""
+_Order = Literal["read", "look", "close"]
+"""look: what is wanted between readings has changed."""
+_Answer = Sample | SensorError
+_T = TypeVar("_T")
 _JITTER = (0.5, 1.5)
 """Of the sampling period: a fixed one would see only one phase of work that repeats itself as regularly."""
 
@@ -52,11 +58,9 @@ class SensorWorker:
         self._told: set[str] = set()
         """What the log has said since the last good reading: each reason once, for a late answer may hide another."""
         self._pid = 0
-        self._asked = False
-        self._ordered = False
-        """Whether the thread is to read; else it is woken because what is wanted has changed."""
-        self._late = False
-        self._sample: Sample | SensorError | None = None
+        self._asked = self._late = False
+        self._answer: _Answer | None = None
+        """What `ask` has waited for, until `answer` takes it."""
         self._start()
 
     def ask(self, head_start: float = 0.0) -> None:
@@ -65,43 +69,38 @@ class SensorWorker:
             self._start()  # forked: threads and what they held stayed with the parent
         if not self._asked:
             self._asked = True
-            self._done.clear()
-            self._ordered = True
-            self._wanted.set()
-            self._done.wait(head_start)
+            self._orders.put("read")
+            self._await(head_start)
 
     def answer(self, patience: float) -> Sample:
         """What was read, if it comes within `patience` seconds; a late answer is given at the next call.
 
         Who was late once is not waited for again until it has answered.
         """
-        if not self._done.wait(0 if self._late else patience):
+        answer = self._await(0.0 if self._late else patience)
+        if answer is None:
             self._late = True
             self._failed("deadline", SensorError(f"{self._label} has not answered in time", remedy="its driver hangs"))
             return Sample()
-        self._asked = self._late = False
-        sample, self._sample = self._sample, None
-        if sample is None:
+        self._asked, self._late, self._answer = False, False, None
+        if isinstance(answer, SensorError):
+            self._failed("read", answer)
             return Sample()
-        if isinstance(sample, SensorError):
-            self._failed("read", sample)
-            return Sample()
-        return self._take(sample)
+        return self._take(answer)
 
     @property
     def busy(self) -> bool:
         """Whether a reading is under way: its sensor is not to be touched by others."""
-        return self._asked and not self._done.is_set()
+        return self._asked and self._answer is None and self._answers.empty()
 
     def nudge(self) -> None:
         """What the `Watch` says has changed."""
         if os.getpid() == self._pid:
-            self._wanted.set()
+            self._orders.put("look")
 
     def close(self) -> None:
         """Let the thread end; one that hangs is left behind."""
-        self._closing.set()
-        self._wanted.set()
+        self._orders.put("close")
 
     def wait_closed(self, patience: float) -> None:
         """After `close`: wait for the sensor to give its things back, such as a session on a controller."""
@@ -111,14 +110,18 @@ class SensorWorker:
     def _start(self) -> None:
         """A thread, and what it shares with the one that asks: all of it new, so that a forked child can begin anew."""
         self._pid = os.getpid()
-        self._wanted = threading.Event()
-        self._done = threading.Event()
-        self._closing = threading.Event()
-        self._asked = self._ordered = self._late = False
-        self._sample = None
+        self._orders: SimpleQueue[_Order] = SimpleQueue()
+        self._answers: SimpleQueue[_Answer] = SimpleQueue()
+        self._asked, self._late, self._answer = False, False, None
         self.fine = FineReader(self.sensor, self._watch)
         self._thread = threading.Thread(target=self._work, name=f"sensor-{self._label}", daemon=True)
         self._thread.start()
+
+    def _await(self, patience: float) -> _Answer | None:
+        """What was read, if it is there within `patience` seconds."""
+        if self._answer is None:
+            self._answer = _next(self._answers, patience)
+        return self._answer
 
     def _take(self, sample: Sample) -> Sample:
         for failure in sample.failures:
@@ -140,15 +143,16 @@ class SensorWorker:
         self.trouble = error
 
     def _work(self) -> None:
-        wanted, closing, fine = self._wanted, self._closing, self.fine
+        orders, answers, fine = self._orders, self._answers, self.fine
         next_sample = self._next_sample()
         while True:
-            if wanted.wait(self._pause(next_sample)):
-                wanted.clear()
-                if closing.is_set():
-                    self.sensor.close()
-                    return
-                self._read_if_ordered()
+            order = _next(orders, self._pause(next_sample))
+            if order == "close":
+                self.sensor.close()
+                return
+            if order == "read":
+                answers.put(self._read())
+            if order is not None:
                 next_sample = self._next_sample()
                 continue
             now = time.monotonic()
@@ -171,21 +175,14 @@ class SensorWorker:
         period = None if self._watch.rests else self.sensor.sampling_period
         return math.inf if period is None else time.monotonic() + period * random.uniform(*_JITTER)  # noqa: S311 - a moment, not a secret
 
-    def _read_if_ordered(self) -> None:
-        if self._ordered:
-            self._ordered = False
-            began = time.perf_counter()
-            self._sample = self._read()
-            self.seconds = time.perf_counter() - began
-            self._done.set()
-
     def _sample_quietly(self) -> None:
         try:
             self.sensor.sample()
         except Exception as error:  # noqa: BLE001 - whatever a driver raises, the next reading tells of it
             _log.debug("%s: a sample failed: %s", self._label, error)
 
-    def _read(self) -> Sample | SensorError:
+    def _read(self) -> _Answer:
+        began = time.perf_counter()
         try:
             return self.sensor.read()
         except SensorError as error:
@@ -193,3 +190,13 @@ class SensorWorker:
         except Exception as error:  # noqa: BLE001 - whatever a driver raises costs its own freshness only
             _log.exception("%s failed in a way it should not", self._label)
             return SensorError(f"{type(error).__name__}: {error}", remedy="please report this as a bug")
+        finally:
+            self.seconds = time.perf_counter() - began
+
+
+def _next(queue: SimpleQueue[_T], patience: float | None) -> _T | None:
+    """What is in a queue within `patience` seconds, None for ever."""
+    try:
+        return queue.get(timeout=patience)
+    except Empty:
+        return None

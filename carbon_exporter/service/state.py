@@ -111,9 +111,9 @@ def encode(rooms: Rooms, today: Today, boot_id: str, *, now: float, wall: float)
         monotonic=now,
         marks=rooms.ledger.marks(),
         gap_seconds=rooms.ledger.gap_seconds,
-        devices=[DeviceRow(k.device, k.kind, k.region, joules) for k, joules in rooms.account.devices.items()],
-        jobs=[_row(key, total.joules, total.grams) for key, total in rooms.account.jobs.items()],
-        pending=[_row(entry.key, entry.joules, entry.grams) for entry in rooms.account.pending],
+        devices=[DeviceRow(*key, joules) for key, joules in rooms.account.devices.items()],
+        jobs=[_row(key, joules, grams) for key, (joules, grams) in rooms.account.jobs.items()],
+        pending=[_row(key, joules, grams) for key, joules, grams in rooms.account.pending],
         seen=[SeenRow(job.name, job.namespace, max(0.0, now - at)) for job, at in rooms.book.last_seen().items()],
         folded_total=rooms.book.folded_total,
         today=today,
@@ -160,8 +160,8 @@ def restore(rooms: Rooms, state: State, boot_id: str, *, now: float, wall: float
 
 
 def _row(key: JobKey, joules: float, grams: float) -> JobRow:
-    device = key.device
-    return JobRow(key.job.name, key.job.namespace, device.device, device.kind, device.region, joules, grams)
+    (name, namespace), (device, kind, region) = key
+    return JobRow(name, namespace, device, kind, region, joules, grams)
 
 
 def _key(row: JobRow) -> JobKey:

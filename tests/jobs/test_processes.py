@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -233,6 +234,30 @@ def test_a_proc_that_cannot_be_read_is_an_error_and_forgets_nothing(tmp_path: Pa
     (tmp_path / "away").rename(tmp_path / "proc")
     proc.set(10, own=9)
     assert ticks(table.scan()) == {10: 4}
+
+
+def open_below(folder: Path) -> set[str]:
+    """The files below a folder that this process has open."""
+    targets = {link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+    return {str(target.relative_to(folder)) for target in targets if folder in target.parents}
+
+
+def test_some_files_are_kept_open_until_their_processes_end_and_all_are_read(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (16, before[1]))
+    try:
+        proc, table = FakeProc(tmp_path), ProcessTable(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    for own in (0, 3, 5):
+        for pid in (10, 11, 12, 13):
+            proc.set(pid, own=own)
+        scanned = ticks(table.scan())
+    assert scanned == dict.fromkeys((10, 11, 12, 13), 2)
+    assert open_below(tmp_path) == {"10/stat", "11/stat"}
+    proc.end(10)
+    table.scan()
+    assert open_below(tmp_path) == {"11/stat"}
 
 
 def passed_over(proc: FakeProc, *pids: int) -> ProcessTable:

@@ -172,7 +172,7 @@ class Board(Sensor):
         asked = _Asked()
         self._calls_before, self._sample_failed = self._nvml.calls, False
         try:
-            with self._session.use() as generation:
+            with self._session as generation:
                 self._tick(self._reach(generation), asked)
         except NvmlError as error:
             trouble.note(error, self._session.generation)
@@ -186,7 +186,7 @@ class Board(Sensor):
         if self.sampling_period is None or self._handle is None:
             return
         self._sample_failed = True
-        with self._session.use() as generation:
+        with self._session as generation:
             if generation == self._generation:
                 before = self._host.clock()
                 power = self._meter.power(self._handle)
@@ -203,7 +203,7 @@ class Board(Sensor):
             return ()
         if not self._meter.counts:
             return self._take_fine() if self._meter.samples else ()
-        with self._session.use() as generation:
+        with self._session as generation:
             if generation != self._generation:
                 return ()
             before = self._host.clock()
@@ -245,14 +245,14 @@ class Board(Sensor):
         self._ticks += 1
         self._tell_notes()
         if slow or self.doubted:
-            self._attempt(asked, lambda: self._slow(board))
+            self._attempt(asked, self._slow, board)
         asked.vitals = (self._vitals(board, look, at, asked),)
-        asked.occupancies = self._attempt(asked, lambda: self._occupancies(board, slow=slow)) or ()
+        asked.occupancies = self._attempt(asked, self._occupancies, board, slow) or ()
 
-    def _attempt(self, asked: _Asked, call: Callable[[], _T]) -> _T | None:
+    def _attempt(self, asked: _Asked, call: Callable[..., _T], *arguments: object) -> _T | None:
         """What a call gives that costs no reading if it fails."""
         try:
-            return call()
+            return call(*arguments)
         except NvmlError as error:
             asked.failure = asked.failure or self._told(error)
             return None
@@ -268,9 +268,9 @@ class Board(Sensor):
         self.index = self._nvml.index(board)
         self.doubted = False
         self._meter.learn_limits(board)
-        minor = self._refusals.ask("minor number", lambda: self._nvml.minor(board), quiet=True)
+        minor = self._refusals.ask("minor number", self._nvml.minor, board, quiet=True)
         self._aliases = () if minor is None else (f"nvidia{minor}",)
-        divided = bool(self._refusals.ask("MIG mode", lambda: self._nvml.is_divided(board), quiet=True))
+        divided = bool(self._refusals.ask("MIG mode", self._nvml.is_divided, board, quiet=True))
         if self._divided is not None and divided != self._divided:
             self._refusals.forget()
             self._division = Division(self._nvml, self._refusals)
@@ -308,12 +308,10 @@ class Board(Sensor):
         return (before + after) / 2 if after - before <= _LONGEST_CALL_SECONDS else None
 
     def _vitals(self, board: Handle, look: Look, at: float, asked: _Asked) -> Vitals:
-        def ask(what: str, call: Callable[[Handle], int]) -> int | None:
-            return self._attempt(asked, lambda: self._refusals.ask(what, lambda: call(board)))
-
-        busy = None if self._divided else ask("utilisation", self._nvml.utilization)
-        memory = ask("memory in use", self._nvml.memory_used)
-        temperature = ask("temperature", self._nvml.temperature)
+        attempt, ask, nvml = self._attempt, self._refusals.ask, self._nvml
+        busy = None if self._divided else attempt(asked, ask, "utilisation", nvml.utilization, board)
+        memory = attempt(asked, ask, "memory in use", nvml.memory_used, board)
+        temperature = attempt(asked, ask, "temperature", nvml.temperature, board)
         divergence = None
         if look.energy is not None and look.average is not None:
             divergence = self._divergence.add(at, look.energy, look.average, self._meter.max_power)
@@ -326,7 +324,7 @@ class Board(Sensor):
             divergence=divergence,
         )
 
-    def _occupancies(self, board: Handle, *, slow: bool) -> tuple[Occupancy, ...]:
+    def _occupancies(self, board: Handle, slow: bool) -> tuple[Occupancy, ...]:
         """Who is on it."""
         at = self._host.clock()
         entries = self._processes.entries(board)
@@ -336,7 +334,7 @@ class Board(Sensor):
             occupants = occupants_of_whole(entries, self._processes.utilization(board))
             return (Occupancy(self._label, at, occupants, uuid=self.uuid, aliases=self._aliases),)
         at_once = self._division.outdated(entry.instance for entry in entries if entry.placed)
-        if not self._refusals.ask(LAYOUT, lambda: self._read_layout(board, at_once=at_once, begin=slow)):
+        if not self._refusals.ask(LAYOUT, self._read_layout, board, at_once, slow):
             return ()
         self._division.look(board, self._calls_left)
         parts = self._division.partitions
@@ -347,7 +345,7 @@ class Board(Sensor):
         """Of this tick."""
         return _CALLS_A_TICK - (self._nvml.calls - self._calls_before)
 
-    def _read_layout(self, board: Handle, *, at_once: bool, begin: bool) -> bool:
+    def _read_layout(self, board: Handle, at_once: bool, begin: bool) -> bool:
         if at_once:
             self._division.read_at_once(board)
         else:
@@ -357,7 +355,7 @@ class Board(Sensor):
     def _device(self) -> Device:
         """The same object as long as nothing about it changes."""
         meter, known = self._meter, self._known
-        if known is None or (known.max_power, known.method) != (meter.max_power, meter.method):
+        if known is None or known.max_power != meter.max_power or known.method != meter.method:
             self._known = known = Device(
                 name=self._label,
                 kind="gpu",

@@ -153,7 +153,7 @@ class Nvidia(Sensor):
             self._count = self._counted()
 
     def _counted(self) -> int:
-        with self._session.use():
+        with self._session:
             return self._nvml.count()
 
     def _search(self, patience: float) -> None:
@@ -184,7 +184,7 @@ class Nvidia(Sensor):
 
         def visit() -> None:
             nvml = Nvml(self._session.library)
-            with self._session.use() as generation:
+            with self._session as generation:
                 handle = nvml.handle_at(index)
                 uuid = nvml.uuid(handle)
                 if not uuid:

@@ -78,6 +78,22 @@ class _Plan:
         """Asked in the one call of a tick."""
         return tuple(field for field in (self.energy, self.average, self.power, self.limit) if field is not None)
 
+    @property
+    def quality(self) -> Quality | None:
+        if self.counts:
+            return Quality.MEASURED
+        return Quality.INTEGRATED if self.power or self.power_call else None
+
+    @property
+    def method(self) -> str:
+        scope = ", the whole module: GPU, processor and memory in one number" if self.scope == MODULE else ""
+        if self.counts:
+            source = f"field {self.energy[0]}" if self.energy else "nvmlDeviceGetTotalEnergyConsumption"
+            return f"NVML's energy counter ({source}{scope})"
+        if self.power:
+            return f"NVML's power at an instant (field {self.power[0]}{scope}), sampled and integrated"
+        return "NVML's power (nvmlDeviceGetPowerUsage), sampled and integrated" if self.power_call else ""
+
 
 class Meter:
     """Power and energy of one board. All its calls raise `NvmlError`; for one thread."""
@@ -87,24 +103,29 @@ class Meter:
         self._nvml = nvml
         self._grace_hopper = "GH200" in model
         self._plan: _Plan | None = None
+        self._fields: tuple[tuple[int, int], ...] = ()
+        """Asked in the one call of a tick."""
         self._refused: int | None = None
         self._largest: Watts | None = None
-        self._limit: Watts | None = None
+        self.limit: Watts | None = None
+        """The enforced limit as slow data, where no field of the tick's call tells it."""
+        self.max_power = UNLIMITED
+        """More than this the board cannot draw."""
+        self.quality: Quality | None = None
+        """None before it is known, and where there is neither energy nor power."""
+        self.counts = False
+        """Whether there is a counter."""
+        self.samples = False
+        """Whether there is power only."""
+        self.method = ""
+        """Where its numbers come from, for people."""
+        self.notes: tuple[str, ...] = ()
+        """What it cannot give."""
 
     @property
     def resolved(self) -> bool:
         """Whether it is known what the driver offers."""
         return self._plan is not None
-
-    @property
-    def counts(self) -> bool:
-        """Whether there is a counter."""
-        return self._plan is not None and self._plan.counts
-
-    @property
-    def samples(self) -> bool:
-        """Whether there is power only."""
-        return self.quality is Quality.INTEGRATED
 
     @property
     def window(self) -> float:
@@ -117,68 +138,19 @@ class Meter:
         """Whether its numbers contain a processor and its memory."""
         return self._plan is not None and self._plan.scope == MODULE
 
-    @property
-    def quality(self) -> Quality | None:
-        """None before it is known, and where there is neither energy nor power."""
-        plan = self._plan
-        if plan is None or plan.counts:
-            return Quality.MEASURED if plan else None
-        return Quality.INTEGRATED if plan.power or plan.power_call else None
-
-    @property
-    def max_power(self) -> Watts:
-        """More than this the board cannot draw."""
-        limits = [limit for limit in (self._largest, self._limit) if limit]
-        return Watts(EXCURSION * max(limits)) if limits else UNLIMITED
-
-    @property
-    def limit(self) -> Watts | None:
-        """The enforced limit as slow data, where no field of the tick's call tells it."""
-        return self._limit
-
-    @property
-    def method(self) -> str:
-        """Where its numbers come from, for people."""
-        plan = self._plan
-        if plan is None:
-            return ""
-        scope = ", the whole module: GPU, processor and memory in one number" if plan.scope == MODULE else ""
-        if plan.counts:
-            source = f"field {plan.energy[0]}" if plan.energy else "nvmlDeviceGetTotalEnergyConsumption"
-            return f"NVML's energy counter ({source}{scope})"
-        if plan.power:
-            return f"NVML's power at an instant (field {plan.power[0]}{scope}), sampled and integrated"
-        return "NVML's power (nvmlDeviceGetPowerUsage), sampled and integrated" if plan.power_call else ""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What it cannot give."""
-        if self._plan is None:
-            return ()
-        notes = []
-        if self.of_module:
-            notes.append("its energy is that of the whole module, processor and memory included")
-        if self.samples:
-            why = Code.MEANING[self._refused or Code.NOT_SUPPORTED]
-            remedy = f"; {PERMISSION_REMEDY}" if self._refused == Code.NO_PERMISSION else ""
-            notes.append(f"no energy counter ({why}), power is sampled and integrated{remedy}")
-        if self.quality is None:
-            notes.append("the driver tells neither energy nor power of it, as of many virtual GPUs")
-        return tuple(notes)
-
     def resolve(self, board: Handle) -> None:
         """Find out what the driver offers. Trouble that may pass leaves the question open."""
         fields = self._ask_all(board)
         self._learn_limits(board, fields)
         plan = _Plan() if self._refused is not None else self._counter(board, fields)
-        self._plan = self._with_power(board, plan, fields)
+        self._settle(self._with_power(board, plan, fields))
 
     def look(self, board: Handle) -> Look:
         """Ask once. A counter that is refused for good is given up: power is sampled from then on."""
         plan = self._plan or _Plan()
-        if not plan.fields:
+        if not self._fields:
             return Look(self._call_energy(board), None, self._call_power(board))
-        fields = _by_field(self._nvml.fields(board, plan.fields))
+        fields = _by_field(self._nvml.fields(board, self._fields))
         energy = self._told_energy(board, plan, fields)
         average = self._watts(_value(fields, plan.average))
         power = self._told_power(board, plan, fields)
@@ -206,7 +178,19 @@ class Meter:
     def learn_limits(self, board: Handle) -> None:
         """Ask for the limit where no field of the tick's call tells it: slow data."""
         if self._plan is not None and self._plan.limit is None:
-            self._limit = _watts(_willing(self._nvml.enforced_limit, board))
+            self._set_limits(self._largest, _watts(_willing(self._nvml.enforced_limit, board)))
+
+    def _settle(self, plan: _Plan) -> None:
+        """Go on with this plan. What follows from it is wanted several times a tick, so it is found out once."""
+        self._plan, self._fields = plan, plan.fields
+        self.counts, self.quality = plan.counts, plan.quality
+        self.samples = plan.quality is Quality.INTEGRATED
+        self.method, self.notes = plan.method, _notes(plan, self._refused)
+
+    def _set_limits(self, largest: Watts | None, limit: Watts | None) -> None:
+        known = [one for one in (largest, limit) if one]
+        self._largest, self.limit = largest, limit
+        self.max_power = Watts(EXCURSION * max(known)) if known else UNLIMITED
 
     def _ask_all(self, board: Handle) -> _Fields:
         """All fields that may be of use; none if the driver does not know fields at all."""
@@ -220,8 +204,9 @@ class Meter:
     def _learn_limits(self, board: Handle, fields: _Fields) -> None:
         told = [_watts(_value(fields, (LARGEST_LIMIT, scope))) for scope in (GPU, MODULE)]
         known = [limit for limit in told if limit]
-        self._largest = max(known) if known else _watts(_willing(self._nvml.largest_limit, board))
-        self._limit = None if _limit_field(fields) else _watts(_willing(self._nvml.enforced_limit, board))
+        largest = max(known) if known else _watts(_willing(self._nvml.largest_limit, board))
+        limit = None if _limit_field(fields) else _watts(_willing(self._nvml.enforced_limit, board))
+        self._set_limits(largest, limit)
 
     def _counter(self, board: Handle, fields: _Fields) -> _Plan:
         """The counter to use, the GPU's own if it can be had."""
@@ -302,6 +287,20 @@ class Meter:
         """Power that the board can draw; anything else is silence."""
         watts = _watts(milliwatts)
         return watts if watts is not None and watts <= self.max_power else None
+
+
+def _notes(plan: _Plan, refused: int | None) -> tuple[str, ...]:
+    """What a meter with this plan cannot give; `refused` is why there is no counter."""
+    notes = []
+    if plan.scope == MODULE:
+        notes.append("its energy is that of the whole module, processor and memory included")
+    if plan.quality is Quality.INTEGRATED:
+        why = Code.MEANING[refused or Code.NOT_SUPPORTED]
+        remedy = f"; {PERMISSION_REMEDY}" if refused == Code.NO_PERMISSION else ""
+        notes.append(f"no energy counter ({why}), power is sampled and integrated{remedy}")
+    if plan.quality is None:
+        notes.append("the driver tells neither energy nor power of it, as of many virtual GPUs")
+    return tuple(notes)
 
 
 def _willing(call: Callable[[Handle], int], board: Handle) -> int | None:

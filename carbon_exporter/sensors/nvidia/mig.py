@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 
 from carbon_exporter.sensors.base import Partition
 from carbon_exporter.sensors.nvidia.nvml import Code, Handle, Nvml, NvmlError
@@ -100,7 +99,7 @@ class Division:
     def look(self, board: Handle, calls: int) -> None:
         """Take samples of utilisation within so many calls; what is left has its turn at the next look."""
         instances = sorted(self._partitions or {})
-        if not instances or not self._refusals.ask(GPM, lambda: self._supported(board)):
+        if not instances or not self._refusals.ask(GPM, self._supported, board):
             return
         until = self._nvml.calls + calls
         for _ in instances:
@@ -108,7 +107,7 @@ class Division:
             if self._nvml.calls + (CALLS_A_SAMPLE if instance in self._samples else CALLS_OF_THE_FIRST) > until:
                 return
             self._turn += 1
-            self._busy[instance] = self._refusals.ask(GPM, partial(self._utilization, board, instance))
+            self._busy[instance] = self._refusals.ask(GPM, self._utilization, board, instance)
 
     def _take(self, layout: dict[int, Partition]) -> None:
         self._reading = None

@@ -35,6 +35,12 @@ LIBRARY = "libnvidia-ml.so.1"
 Handle = ctypes.c_void_p
 """Of a board, or of a partition; of no use after the session in which it was got."""
 
+_Rates = ctypes.c_uint * 2
+"""nvmlUtilization_t: of the GPU, of its memory."""
+_Memory = ctypes.c_uint64 * 5
+"""nvmlMemory_v2_t: version, total, reserved, free, used; nvmlMemory_t: total, free, used."""
+_Temperature = ctypes.c_int * 3
+"""nvmlTemperature_v1_t: version, sensor, degrees."""
 _TEXT_BYTES = 96
 _MEMORY_V2 = 0x02000028
 _TEMPERATURE_V1 = 0x0100000C
@@ -142,6 +148,8 @@ class Nvml:
         self.calls = 0
         """C calls so far."""
         self._outdated: set[str] = set()
+        self._lister: dict[str, str] = {}
+        """What lists a kind of processes with an older driver."""
         self._requests: dict[tuple[tuple[int, int], ...], tuple[bytes, ctypes.Array[ctypes.c_char]]] = {}
         self._lists: dict[int, ctypes.Array[ctypes.c_char]] = {}
         self._count = ctypes.c_uint()
@@ -215,13 +223,13 @@ class Nvml:
 
     def utilization(self, board: Handle) -> int:
         """Per cent of the last period in which a kernel ran."""
-        rates = (ctypes.c_uint * 2)()
+        rates = _Rates()
         self._call("nvmlDeviceGetUtilizationRates", board, rates)
         return rates[0]
 
     def memory_used(self, board: Handle) -> int:
         """Bytes; without what the driver reserves, where it tells them apart."""
-        memory = (ctypes.c_uint64 * 5)(_MEMORY_V2)
+        memory = _Memory(_MEMORY_V2)
         if self._newer("nvmlDeviceGetMemoryInfo_v2", board, memory):
             return memory[4]
         self._call("nvmlDeviceGetMemoryInfo", board, memory)
@@ -229,7 +237,7 @@ class Nvml:
 
     def temperature(self, board: Handle) -> int:
         """Degrees Celsius of the GPU."""
-        reading = (ctypes.c_int * 3)(_TEMPERATURE_V1, 0, 0)
+        reading = _Temperature(_TEMPERATURE_V1)
         if self._newer("nvmlDeviceGetTemperatureV", board, reading):
             return reading[2]
         self._call("nvmlDeviceGetTemperature", board, 0, ctypes.byref(reading))
@@ -239,14 +247,13 @@ class Nvml:
 
     def processes(self, board: Handle, kind: str) -> tuple[ProcessEntry, ...]:
         """Who has a context of a kind on the board: `Compute`, `Graphics` or `MPSCompute`."""
-        names = (f"nvmlDeviceGet{kind}RunningProcesses_v{version}" for version in (3, 2))
-        name = next((name for name in names if name not in self._outdated), f"nvmlDeviceGet{kind}RunningProcesses")
+        name = self._lister.get(kind) or f"nvmlDeviceGet{kind}RunningProcesses_v3"
         try:
             return parse_processes(self._list(name, PROCESS_BYTES, lambda into, count: (board, count, into)))
         except NvmlError as error:
             if error.code != Code.FUNCTION_NOT_FOUND or not name.endswith("_v3"):
                 raise
-            self._outdated.add(name)
+            self._lister[kind] = f"nvmlDeviceGet{kind}RunningProcesses_v2"
             return self.processes(board, kind)
 
     def samples(self, board: Handle, since: int) -> tuple[UtilizationEntry, ...]:

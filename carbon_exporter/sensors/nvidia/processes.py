@@ -24,19 +24,25 @@ class Processes:
         self._refusals = refusals
         self._seen = 0
         """Microseconds of the driver's clock up to which samples were taken."""
+        self._lists: tuple[tuple[ProcessEntry, ...], ...] = ()
+        self._merged: tuple[ProcessEntry, ...] = ()
+        """What these lists say together."""
 
     def entries(self, board: Handle) -> tuple[ProcessEntry, ...] | None:
         """Processes with a compute, graphics or MPS context, each once; None where the driver lists none."""
-        compute = self._refusals.ask(PROCESSES, lambda: self._nvml.processes(board, "Compute"))
+        ask, listed = self._refusals.ask, self._nvml.processes
+        compute = ask(PROCESSES, listed, board, "Compute")
         if compute is None:
             return None
-        graphics = self._refusals.ask("list of graphics processes", lambda: self._nvml.processes(board, "Graphics"))
-        mps = self._refusals.ask("list of MPS processes", lambda: self._nvml.processes(board, "MPSCompute"))
-        return merge((*compute, *(graphics or ()), *(mps or ())))
+        graphics = ask("list of graphics processes", listed, board, "Graphics") or ()
+        mps = ask("list of MPS processes", listed, board, "MPSCompute") or ()
+        if (compute, graphics, mps) != self._lists:  # they seldom change
+            self._lists, self._merged = (compute, graphics, mps), merge((*compute, *graphics, *mps))
+        return self._merged
 
     def utilization(self, board: Handle) -> Mapping[int, float] | None:
         """Share of the board's compute time since the last call, by pid; None where the driver does not tell."""
-        samples = self._refusals.ask(UTILIZATION, lambda: self._nvml.samples(board, self._seen))
+        samples = self._refusals.ask(UTILIZATION, self._nvml.samples, board, self._seen)
         if samples is None:
             return None
         fresh = [sample for sample in samples if sample.at > self._seen]
@@ -61,8 +67,8 @@ def mean_utilization(samples: Iterable[UtilizationEntry]) -> dict[int, float]:
 
 def occupants_of_whole(entries: Iterable[ProcessEntry], used: Mapping[int, float] | None) -> tuple[Occupant, ...]:
     """The processes on a board that is whole; one without a sample did not compute."""
-    pids = dict.fromkeys(entry.pid for entry in entries)
-    return tuple(Occupant(pid, None if used is None else used.get(pid, 0.0)) for pid in pids)
+    pids = dict.fromkeys([entry.pid for entry in entries])
+    return tuple([Occupant(pid, None if used is None else used.get(pid, 0.0)) for pid in pids])
 
 
 def occupants_of_parts(entries: Iterable[ProcessEntry]) -> tuple[Occupant, ...]:

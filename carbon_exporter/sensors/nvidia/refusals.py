@@ -34,15 +34,17 @@ class Refusals:
         told = [(what, code) for what, code in tuple(self._why.items()) if what not in self._quiet]
         return tuple(_sentence(self._device, what, code) for what, code in told)
 
-    def ask(self, what: str, call: Callable[[], _T], *, quiet: bool = False) -> _T | None:
-        """What `call` gives; None if it is refused, now or before. Raises `NvmlError` for trouble that may pass.
+    def ask(self, what: str, call: Callable[..., _T], *arguments: object, quiet: bool = False) -> _T | None:
+        """What `call(*arguments)` gives; None if it is refused, now or before.
+
+        Raises `NvmlError` for trouble that may pass.
 
         `quiet`: nobody misses it where it is not supported.
         """
         if what in self._why:
             return None
         try:
-            return call()
+            return call(*arguments)
         except NvmlError as error:
             if error.code not in Code.REFUSALS:
                 raise

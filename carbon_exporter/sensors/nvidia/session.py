@@ -13,8 +13,6 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from carbon_exporter.sensors.nvidia.nvml import Code, Library, NvmlError
 
@@ -28,7 +26,7 @@ _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
 class Session:
-    """Begun by `renew`. For any thread."""
+    """Begun by `renew`; a context in which NVML may be called. For any thread."""
 
     def __init__(self, library: Library) -> None:
         """Not begun yet."""
@@ -42,19 +40,19 @@ class Session:
         self._renewing = threading.Lock()
         _sessions.add(self)
 
-    @contextmanager
-    def use(self) -> Iterator[int]:
-        """Call NVML inside; yields the generation. Raises `NvmlError` if there is no session now."""
+    def __enter__(self) -> int:
+        """Call NVML inside; gives the generation. Raises `NvmlError` if there is no session now."""
         if self._forked:
             self.renew()
-        me = threading.get_ident()
-        self._inside.add(me)
-        try:
-            if not self._ready:
-                raise NvmlError(Code.UNINITIALIZED, "nvmlInit")
-            yield self.generation
-        finally:
-            self._inside.discard(me)
+        self._inside.add(threading.get_ident())
+        if not self._ready:
+            self._leave()
+            raise NvmlError(Code.UNINITIALIZED, "nvmlInit")
+        return self.generation
+
+    def __exit__(self, *_: object) -> None:
+        """No call of this thread is under way any more."""
+        self._leave()
 
     def renew(self) -> None:
         """End the session if nobody is inside, and begin it anew. Raises `NvmlError`.
@@ -79,6 +77,9 @@ class Session:
                 self._end()
             finally:
                 self._renewing.release()
+
+    def _leave(self) -> None:
+        self._inside.discard(threading.get_ident())
 
     def _end(self) -> None:
         self._ready = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 __all__ = [
@@ -88,11 +89,12 @@ def field_request(wanted: Iterable[tuple[int, int]]) -> bytes:
 
 def parse_fields(raw: bytes) -> tuple[FieldValue, ...]:
     """What nvmlDeviceGetFieldValues wrote; a value that is no number, or of an unknown type, is none."""
-    return tuple(_field(*entry) for entry in _FIELD.iter_unpack(_whole(raw, FIELD_BYTES)))
+    return tuple([_field(*entry) for entry in _FIELD.iter_unpack(_whole(raw, FIELD_BYTES))])
 
 
+@lru_cache(maxsize=512)
 def parse_processes(raw: bytes) -> tuple[ProcessEntry, ...]:
-    """The entries of a list of processes, without those that have no pid."""
+    """The entries of a list of processes, without those that have no pid; kept, for most lists are as they were."""
     entries = _PROCESS.iter_unpack(_whole(raw, PROCESS_BYTES))
     return tuple(ProcessEntry(pid, instance) for pid, instance, _ in entries if pid)
 
@@ -100,7 +102,7 @@ def parse_processes(raw: bytes) -> tuple[ProcessEntry, ...]:
 def parse_samples(raw: bytes) -> tuple[UtilizationEntry, ...]:
     """The samples of utilisation that can be: of a process, and at most 100 %."""
     entries = _SAMPLE.iter_unpack(_whole(raw, SAMPLE_BYTES))
-    return tuple(UtilizationEntry(pid, at, percent) for pid, at, percent in entries if pid and percent <= 100)  # noqa: PLR2004
+    return tuple([UtilizationEntry(pid, at, percent) for pid, at, percent in entries if pid and percent <= 100])  # noqa: PLR2004
 
 
 def parse_attributes(raw: bytes) -> Attributes:
