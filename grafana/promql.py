@@ -6,7 +6,7 @@ counted twice, left out or extrapolated; a total lags the range's edges by up to
 
 from __future__ import annotations
 
-__all__ = ["CLUSTER", "ONE_JOB", "SITE", "WORK", "accumulated", "total"]
+__all__ = ["CLUSTER", "ONE_JOB", "SITE", "WORK", "accumulated", "hours", "total"]
 
 CLUSTER = 'cluster=~"$cluster"'
 SITE = f'{CLUSTER},region=~"$region"'
@@ -23,6 +23,11 @@ _WINDOWS = "[$__range:5m] offset -2ms"
 def total(record: str, matchers: str) -> str:
     """What a recorded `increase5m` adds up to over the range that is shown, in the record's unit."""
     return f"sum_over_time({record}{{{matchers}}}{_WINDOWS})"
+
+
+def hours(record: str, matchers: str) -> str:
+    """What a record of one sample an hour adds up to over the whole hours of the range."""
+    return f"sum_over_time({record}{{{matchers}}}[$__range] offset -2ms)"
 
 
 def accumulated(record: str, matchers: str) -> str:

@@ -8,15 +8,18 @@ from grafana.graphs import by_kind, trend
 from grafana.numbers import bars, stat
 from grafana.palette import PURPLE, VERMILION
 from grafana.panels import Query
-from grafana.promql import SITE, WORK, total
+from grafana.promql import CLUSTER, SITE, WORK, hours, total
 from grafana.tables import table
 
 __all__ = ["FLEET"]
 
 _HOUR_KWH = f"sum(region:carbon_job_energy_kwh:sum1h{{{SITE}}})"
-_ENERGY = "job_kind:carbon_job_energy_kwh:increase5m"
-_CO2E = "job:carbon_job_co2e_grams:increase5m"
+_ENERGY = "region:carbon_job_energy_kwh:increase5m"
+_CO2E = "region:carbon_job_co2e_grams:increase5m"
+_NAMESPACES = f'{CLUSTER},region=~"$region",job_namespace=~"$namespace"'
 _JOBS = f'{WORK},region=~"$region",job_name!~"_.*_"'
+_JOBS_CO2E = f"sum by (job_namespace, job_name) ({hours('job:carbon_job_co2e_grams:hourly', _JOBS)})"
+_JOBS_ENERGY = f"sum by (job_namespace, job_name) ({hours('job:carbon_job_energy_kwh:hourly', _JOBS)})"
 
 _NOW = (
     stat(
@@ -80,19 +83,21 @@ _TREND = (
 _WHO = (
     bars(
         "Namespaces by CO2e in range",
-        "The ten that emitted most, reserved names left out; follows the variables namespace and job. "
+        "The ten that emitted most, reserved names left out; follows the variable namespace. "
         "Jobs without a namespace are one nameless bar.",
         "massg",
-        Query(f"topk(10, sum by (job_namespace) ({total(_CO2E, _JOBS)}))", "{{job_namespace}}"),
+        Query(
+            f"topk(10, sum by (job_namespace) ({total('namespace:carbon_job_co2e_grams:increase5m', _NAMESPACES)}))",
+            "{{job_namespace}}",
+        ),
     ),
     table(
         "Jobs by CO2e in range",
-        "The twenty that emitted most, and their energy; follows the variables namespace and job. "
-        "A name leads to the job.",
-        Query(f"topk(20, sum by (job_namespace, job_name) ({total(_CO2E, _JOBS)}))", "CO2e", "massg"),
+        "The twenty that emitted most, and their energy, in the whole hours of the range: nothing yet of the hour that "
+        "runs. Follows the variables namespace and job. A name leads to the job.",
+        Query(f"topk(20, {_JOBS_CO2E})", "CO2e", "massg"),
         Query(
-            f"sum by (job_namespace, job_name) ({total(_ENERGY, _JOBS)}) and on (job_namespace, job_name) "
-            f"topk(20, sum by (job_namespace, job_name) ({total(_CO2E, _JOBS)}))",
+            f"{_JOBS_ENERGY} and on (job_namespace, job_name) topk(20, {_JOBS_CO2E})",
             "Energy",
             "kwatth",
         ),

@@ -15,8 +15,10 @@ __all__ = ["GRID"]
 
 _BUDGET = f'{CLUSTER},budget=~"$budget"'
 _LEFT = f"budget:carbon_budget_left:ratio{{{_BUDGET}}}"
-_ENERGY = "job_kind:carbon_job_energy_kwh:increase5m"
-_CO2E = "job:carbon_job_co2e_grams:increase5m"
+_ENERGY = "region:carbon_job_energy_kwh:increase5m"
+_CO2E = "region:carbon_job_co2e_grams:increase5m"
+_OF_NAMESPACES = "namespace:carbon_job_energy_kwh:increase5m"
+_OF_NAMESPACES_CO2E = "namespace:carbon_job_co2e_grams:increase5m"
 _INTENSITY = f"avg by (region) (carbon_grid_intensity_grams_per_kwh{{{SITE}}})"
 _RENDERED = " Needs the rules that `carbon-exporter budgets` renders."
 _PLANNED = " which a later release exports; until then it is empty."
@@ -100,11 +102,11 @@ _WHO = (
     ),
     table(
         "Namespaces that could wait",
-        "CO2e in the range beyond what the same kWh emit in the cleanest tenth of a week's hours in their region. "
+        "CO2e of jobs in the range beyond what the same kWh emit in the cleanest tenth of a week's hours in their region. "
         "Nothing where intensity is the year's mean.",
         Query(
-            f"topk(10, sum by (job_namespace) (sum by (job_namespace, region) ({total(_CO2E, SITE)}) "
-            f"- sum by (job_namespace, region) ({total(_ENERGY, SITE)}) * on (region) group_left () "
+            f"topk(10, sum by (job_namespace) (sum by (job_namespace, region) ({total(_OF_NAMESPACES_CO2E, SITE)}) "
+            f"- sum by (job_namespace, region) ({total(_OF_NAMESPACES, SITE)}) * on (region) group_left () "
             f"(quantile_over_time(0.1, {_INTENSITY}[7d:1h]) * avg by (region) (carbon_pue_ratio{{{SITE}}}))))",
             "CO2e beyond",
             "massg",

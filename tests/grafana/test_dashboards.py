@@ -24,6 +24,8 @@ BEGIN = END - 4 * HOUR
 RECORDS = {
     "job_kind:carbon_job_energy_kwh:increase5m": 'job_name="train",region="FR",kind="gpu"',
     "job:carbon_job_co2e_grams:increase5m": 'job_name="train",region="FR"',
+    "region:carbon_job_energy_kwh:increase5m": 'region="FR"',
+    "region:carbon_job_co2e_grams:increase5m": 'region="FR"',
 }
 
 

@@ -164,6 +164,7 @@ def test_no_record_is_rarer_than_prometheus_looks_back() -> None:
     for file in SUITES:
         for group in yaml.safe_load(file.read_text())["groups"]:
             assert group.get("interval", "1m") in {"1m", "2m"}
+            assert group["name"] != "carbon-global-hourly" or group["interval"] == "2m", "one sample an hour"
 
 
 @pytest.mark.parametrize("spelling", JOB_LABELS)
@@ -222,7 +223,7 @@ def test_victoriametrics_computes_what_users_jobs_gained_as_prometheus_does(tmp_
 
 @pytest.mark.soak
 @pytest.mark.parametrize(
-    ("test", "every"), [("leaf_test.yml", ""), ("users_windows_test.yml", ""), ("global_test.yml", "4m30s")]
+    ("test", "every"), [("leaf_test.yml", ""), ("users_windows_test.yml", ""), ("global_test.yml", "4m30s"), ("global_hourly_test.yml", "")]
 )
 def test_victoriametrics_computes_leaves_and_windows_as_prometheus_does(test: str, every: str, tmp_path: Path) -> None:
     victoriametrics(test, tmp_path, every)
