@@ -45,7 +45,7 @@ def figures(plan: Plan) -> Iterator[Figure]:
         environ = _node(Path(folder))
         used = [_used("span", environ, seconds) - _used("none", environ, seconds) for _ in range(plan.runs)]
     percent = tuple(100 * one / seconds for one in used)
-    note = f"over {seconds:g} s, 10 readings a second of one board, two packages and their memory"
+    note = f"over {seconds:g} s, 10 readings a second of one board and two packages, 2 of their memory"
     yield Figure("an open span's CPU of one core", percent, "%", CORE_LIMIT, note)
 
 

@@ -18,8 +18,8 @@ _ENERGY = "region:carbon_job_energy_kwh:increase5m"
 _CO2E = "region:carbon_job_co2e_grams:increase5m"
 _NAMESPACES = f'{CLUSTER},region=~"$region",job_namespace=~"$namespace"'
 _JOBS = f'{WORK},region=~"$region",job_name!~"_.*_"'
-_JOBS_CO2E = f"sum by (job_namespace, job_name) ({hours('job:carbon_job_co2e_grams:hourly', _JOBS)})"
-_JOBS_ENERGY = f"sum by (job_namespace, job_name) ({hours('job:carbon_job_energy_kwh:hourly', _JOBS)})"
+_JOBS_CO2E = f"sum by (job_namespace, job_name) ({hours('job_top:carbon_job_co2e_grams:hourly', _JOBS)})"
+_JOBS_ENERGY = f"sum by (job_namespace, job_name) ({hours('job_top:carbon_job_energy_kwh:hourly', _JOBS)})"
 
 _NOW = (
     stat(
@@ -94,7 +94,8 @@ _WHO = (
     table(
         "Jobs by CO2e in range",
         "The twenty that emitted most, and their energy, in the whole hours of the range: nothing yet of the hour that "
-        "runs. Follows the variables namespace and job. A name leads to the job.",
+        "runs. Of an hour in which a job was not among the hundred of its cluster that emitted most, it has nothing. "
+        "Follows the variables namespace and job. A name leads to the job.",
         Query(f"topk(20, {_JOBS_CO2E})", "CO2e", "massg"),
         Query(
             f"{_JOBS_ENERGY} and on (job_namespace, job_name) topk(20, {_JOBS_CO2E})",
