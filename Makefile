@@ -1,16 +1,20 @@
 # make run    start the exporter on this machine (ARGS="--grid.region=FR" adds flags)
+# make demo   a month of an invented 16-GPU cluster in a real Prometheus, and what runs now (ARGS="--days=7 --port=9091")
 # make test   everything that proves it: installs what it needs, then runs the tests
 # make soak   the slow proofs: faults for ten minutes, and others of their kind
-# make bench  measured figures; make lint: style and types; make docs: generated pages; make picture: the README's
+# make bench  measured figures; make lint: style and types; make docs: generated pages and dashboards; make picture: the README's
 PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
 BIN    := $(VENV)/bin
 
-.PHONY: run test soak bench lint docs picture deps clean
+.PHONY: run demo test soak bench lint docs chart picture deps clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/carbon-exporter $(ARGS)
+
+demo: $(VENV)/run.stamp
+	$(BIN)/python -m deploy.demo $(ARGS)
 
 # Most tests wait for real time to pass: three workers, a file each at a time, take well under half as long as one.
 test: deps $(VENV)/test.stamp
@@ -30,10 +34,15 @@ lint: $(VENV)/test.stamp
 docs: $(VENV)/test.stamp
 	$(BIN)/carbon-exporter metrics --format=markdown > docs/metrics.md
 	PYTHONPATH=tests $(BIN)/python -m support.settings_page > docs/settings.md
+	$(BIN)/python grafana/build.py
 
-# The README's picture: the page of this machine at work.
+# The Helm chart's made files: copies of rules and boards, its schema's settings, README and golden files.
+chart: $(VENV)/test.stamp
+	PYTHONPATH=tests $(BIN)/python -m support.chart_files
+
+# The pictures of the page: this machine at work.
 picture: $(VENV)/test.stamp
-	$(BIN)/python tests/support/picture.py docs/page.png
+	$(BIN)/python tests/support/picture.py docs/page.png docs/page-dark.png
 
 # Debian packages that only the tests need; says what it installs, and what is missing where it may not.
 deps:

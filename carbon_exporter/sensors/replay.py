@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from carbon_exporter.errors import SensorReadError
-from carbon_exporter.sensors.base import Device, Reading, Sample, Sensor, Vitals
+from carbon_exporter.sensors.base import Device, Occupancy, Reading, Sample, Sensor, Vitals
 from carbon_exporter.sensors.recorder import recording_lines, write_recording
 from carbon_exporter.sensors.recording import Moment, VitalsRow, load_recording
 from carbon_exporter.units import Joules, Watts
@@ -71,7 +71,16 @@ def _sample(moments: tuple[Moment, ...], start: float) -> Sample:
         tuple(chain.from_iterable(_readings(moment, start) for moment in moments)),
         tuple(SensorReadError(row.reason, device=row.device) for moment in moments for row in moment.record.failures),
         tuple(_vitals(row) for row in vitals.values()),
+        tuple(_boards(moments[-1], start)) if moments else (),
     )
+
+
+def _boards(moment: Moment, start: float) -> Iterator[Occupancy]:
+    """NVIDIA's boards: who is on them was not recorded, whom a scheduler gives them to now is known here."""
+    for device in moment.devices.values():
+        if device.kind == "gpu" and device.vendor == "NVIDIA":
+            alias = f"nvidia{device.name.removeprefix('gpu')}"
+            yield Occupancy(device.name, start + moment.record.t, None, uuid=device.uuid, aliases=(alias,))
 
 
 def _readings(moment: Moment, start: float) -> Iterator[Reading]:

@@ -17,7 +17,9 @@ from support.tools import need
 from carbon_exporter.publish.catalogue import CATALOGUE, JOB_LABELS
 
 ROOT = RULES.parents[1]
-RECEIVED = re.compile(r"hw_\w+|carbon_job_energy_joules_total|carbon_span_energy_joules_total|carbon_\w+_kWh")
+RECEIVED = re.compile(
+    r"hw_\w+|carbon_job_energy_joules_total|carbon_span_energy_joules_total|carbon_run_\w+_joules(?:_total)?|carbon_\w+_kWh"
+)
 """What otlp.yml reads: names that a receiver of OTLP makes."""
 VICTORIA = Path("~/.cache/carbon-exporter").expanduser()
 each_file = pytest.mark.parametrize("file", SUITES, ids=lambda file: file.name)
@@ -137,6 +139,7 @@ def test_rules_read_only_what_is_in_the_catalogue_recorded_or_planned(file: Path
     for rule in rules_of(file):
         labels = {"carbon_region", "carbon_device", "carbon_kind", "carbon_rank", "carbon_job_name", "carbon_span_name"}
         labels |= {"carbon_job_namespace", "carbon_value_name"} if file.name == "otlp.yml" else set()
+        labels |= {"carbon_run", *(f"carbon_run_{part}" for part in ("model", "dataset", "batch_size"))}
         labels |= {f"carbon_intensity_{part}" for part in ("provider", "scope", "basis")}
         labels |= {"hw_id", "hw_type", "hw_name"}
         unknown = set(metrics_in(rule["expr"])) - known - (labels if file.name == "otlp.yml" else set())
@@ -223,7 +226,13 @@ def test_victoriametrics_computes_what_users_jobs_gained_as_prometheus_does(tmp_
 
 @pytest.mark.soak
 @pytest.mark.parametrize(
-    ("test", "every"), [("leaf_test.yml", ""), ("users_windows_test.yml", ""), ("global_test.yml", "4m30s"), ("global_hourly_test.yml", "")]
+    ("test", "every"),
+    [
+        ("leaf_test.yml", ""),
+        ("users_windows_test.yml", ""),
+        ("global_test.yml", "4m30s"),
+        ("global_hourly_test.yml", ""),
+    ],
 )
 def test_victoriametrics_computes_leaves_and_windows_as_prometheus_does(test: str, every: str, tmp_path: Path) -> None:
     victoriametrics(test, tmp_path, every)
