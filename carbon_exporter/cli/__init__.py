@@ -12,7 +12,7 @@ from carbon_exporter.errors import CarbonExporterError, ConfigError, IntensityEr
 
 __all__ = ["COMMANDS", "EXIT_FAILED", "EXIT_OK", "EXIT_USAGE", "main"]
 
-COMMANDS = ("serve", "run", "sensors", "jobs", "metrics", "budgets", "report")
+COMMANDS = ("serve", "run", "sensors", "jobs", "metrics", "budgets", "report", "compare", "health")
 """Modules of this package, in the order that `--help` shows them; the first is the default."""
 
 EXIT_OK = 0
