@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["ENERGY", "Counters", "RawCounters", "RecordedCounters", "Selection"]
+__all__ = ["ENERGY", "Counters", "RawCounters", "RecordedCounters", "Selection", "gain", "quoted"]
 
 ENERGY = "carbon_job_energy_kwh_total"
 GRAMS = "carbon_job_co2e_grams_total"
@@ -56,6 +56,13 @@ class Selection:
 def quoted(text: str) -> str:
     """A string of PromQL: its escapes are those of Go, which has all of JSON's."""
     return json.dumps(text.encode("utf-8", "replace").decode(), ensure_ascii=False)
+
+
+def gain(series: str, labels: str, window: int) -> str:
+    """What the counters that a selector matches gained in a window of so many seconds, by labels."""
+    now, first = (f"{name}({series}[{window}s])" for name in ("last_over_time", "min_over_time"))
+    before = f"last_over_time({series}[1h] offset {window}s)"
+    return f"sum by ({labels}) ({now} - (({before} <= {now}) or {first}))"
 
 
 class Counters(Protocol):
@@ -109,9 +116,7 @@ class RawCounters:
         return {name: self._gain(f"{metric}_total", "span, rank", window) for name, metric in _SPANS.items()}
 
     def _gain(self, metric: str, labels: str, window: int) -> str:
-        now, first = (f"{name}({self.selection.of(metric, window)})" for name in ("last_over_time", "min_over_time"))
-        before = f"last_over_time({self.selection.of(metric)}[1h] offset {window}s)"
-        return f"sum by ({labels}) ({now} - (({before} <= {now}) or {first}))"
+        return gain(self.selection.of(metric), labels, window)
 
 
 @dataclass(frozen=True, slots=True)

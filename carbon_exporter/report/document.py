@@ -11,7 +11,7 @@ from carbon_exporter.carbon import tables
 from carbon_exporter.report.facts import Facts
 from carbon_exporter.report.figures import moment
 
-__all__ = ["FORMAT", "as_json"]
+__all__ = ["FORMAT", "as_json", "written"]
 
 FORMAT = 1
 """Raised when a key changes its meaning or goes."""
@@ -41,6 +41,11 @@ def as_json(facts: Facts) -> str:
         "equivalents": _equivalents(facts),
     }
     document["job"] |= dict(pairs)
+    return written(document)
+
+
+def written(document: Any) -> str:
+    """Values as JSON for people and programs."""
     return json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

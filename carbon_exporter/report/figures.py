@@ -7,7 +7,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-__all__ = ["Figure", "duration", "energy", "intensity", "mass", "moment", "number", "power", "share"]
+__all__ = [
+    "ENERGY",
+    "MASS",
+    "TIME",
+    "Figure",
+    "duration",
+    "energy",
+    "intensity",
+    "mass",
+    "moment",
+    "number",
+    "power",
+    "share",
+    "spread",
+]
+
+Units = Sequence[tuple[str, float]]
+"""From the largest to the smallest, by how many of the unit of factor 1 each is."""
+ENERGY: Units = (("GWh", 1e6), ("MWh", 1e3), ("kWh", 1), ("Wh", 1e-3), ("mWh", 1e-6))
+MASS: Units = (("t", 1e6), ("kg", 1e3), ("g", 1), ("mg", 1e-3))
+TIME: Units = (("h", 3600), ("min", 60), ("s", 1), ("ms", 1e-3))
+"""Of means, which have a spread in the same unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +52,12 @@ def number(value: float) -> str:
 
 def energy(kwh: float) -> Figure:
     """kWh, by the unit that fits."""
-    return Figure(_scaled(kwh, (("GWh", 1e6), ("MWh", 1e3), ("kWh", 1), ("Wh", 1e-3), ("mWh", 1e-6))), kwh)
+    return Figure(_scaled(kwh, ENERGY), kwh)
 
 
 def mass(grams: float) -> Figure:
     """Grams of CO2e, by the unit that fits."""
-    return Figure(_scaled(grams, (("t", 1e6), ("kg", 1e3), ("g", 1), ("mg", 1e-3))), grams)
+    return Figure(_scaled(grams, MASS), grams)
 
 
 def power(watts: float) -> Figure:
@@ -75,8 +96,21 @@ def moment(at: float) -> str:
     return datetime.fromtimestamp(round(at), timezone.utc).isoformat().replace("+00:00", "Z")
 
 
-def _scaled(value: float, units: Sequence[tuple[str, float]]) -> str:
-    """In the largest unit of which it has one; nothing at all in the unit of factor 1."""
-    plain = next(unit for unit in units if unit[1] == 1)
-    unit, factor = next((unit for unit in units if abs(value) >= unit[1]), units[-1] if value else plain)
+def spread(mean: float, deviation: float | None, units: Units = (("", 1),)) -> Figure:
+    """A mean and its standard deviation in the unit that fits the mean: two digits of the deviation, and no more."""
+    if not deviation or not math.isfinite(deviation):
+        return Figure(_scaled(mean, units).strip() + (" ± 0" if deviation == 0 else ""), mean)
+    unit, factor = _fitting(mean, units)
+    decimals = min(max(0, 1 - math.floor(math.log10(deviation / factor))), 12)
+    return Figure(f"{mean / factor:,.{decimals}f} ± {deviation / factor:,.{decimals}f} {unit}".strip(), mean)
+
+
+def _scaled(value: float, units: Units) -> str:
+    unit, factor = _fitting(value, units)
     return f"{number(value / factor)} {unit}"
+
+
+def _fitting(value: float, units: Units) -> tuple[str, float]:
+    """The largest unit of which it has one; for nothing at all the unit of factor 1."""
+    plain = next(unit for unit in units if unit[1] == 1)
+    return next((unit for unit in units if abs(value) >= unit[1]), units[-1] if value else plain)
