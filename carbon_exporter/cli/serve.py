@@ -30,7 +30,8 @@ endpoints:
 
 signals:
   SIGTERM, SIGINT  take a last sample, write the totals, stop
-  SIGHUP           read the settings again and look for sensors; which settings need a restart, docs/settings.md says
+  SIGHUP           read the settings and the web configuration again, look for sensors; which settings need a restart,
+                   docs/settings.md says
 
 examples:
   carbon-exporter --grid.region=FR --site.pue=1.2

@@ -19,6 +19,7 @@ __all__ = [
     "node",
     "number",
     "optional_absolute",
+    "optional_listen",
     "region",
     "source",
     "storage",
@@ -101,6 +102,11 @@ def listen(text: str) -> str:
         raise ValueError(text)
     _bounded(int(port), 0, 65535)
     return text
+
+
+def optional_listen(text: str) -> str:
+    """The same, or nothing."""
+    return listen(text) if text else ""
 
 
 def name(text: str) -> str:

@@ -25,7 +25,22 @@ class Settings:
         ":12011",
         accepted.listen,
         "HOST:PORT, :PORT or unix:/PATH",
-        "Where to serve /metrics and the page. Port 0 takes a free one.",
+        "Where to serve /metrics and the page. Port 0 takes a free one. A socket of systemd's comes before it.",
+    )
+    web_config: Path | None = setting(
+        "web.config.file",
+        "",
+        accepted.file,
+        "a file as exporter-toolkit has it, or nothing",
+        "TLS, client certificates, passwords, headers and a limit of requests. It and the certificates are read again "
+        "when they change.",
+    )
+    health_listen: str = setting(
+        "web.health-address",
+        "",
+        accepted.optional_listen,
+        "HOST:PORT, :PORT, unix:/PATH or nothing",
+        "Where to serve /-/healthy and /-/ready besides, always in the clear: for probes that have no certificate.",
     )
     procfs: Path = setting("path.procfs", "/proc", accepted.absolute, _ABSOLUTE, "Where the host's /proc is mounted.")
     sysfs: Path = setting("path.sysfs", "/sys", accepted.absolute, _ABSOLUTE, "Where the host's /sys is mounted.")
@@ -126,7 +141,8 @@ class Settings:
         "1500",
         accepted.count(100, 1_000_000),
         "a whole number from 100 to 1000000",
-        "Series published at most: jobs are folded before a scrape's sample limit bites. Spans have a third of them.",
+        "Series published at most: jobs are folded before a scrape's sample limit bites. Spans have a third of them, "
+        "runs a sixth.",
         reloadable=True,
     )
     spans_max: int = setting(
@@ -135,6 +151,14 @@ class Settings:
         accepted.count(1, 256),
         "a whole number from 1 to 256",
         "Different spans of one job and rank; more are counted together as _overflow_. 256 in all on a node.",
+        reloadable=True,
+    )
+    runs_max: int = setting(
+        "runs.max",
+        "8",
+        accepted.count(1, 256),
+        "a whole number from 1 to 256",
+        "Runs of one job that are published: the newest.",
         reloadable=True,
     )
     sdk_socket: Path | Literal["auto"] | None = setting(

@@ -227,18 +227,61 @@ def test_slow_clients_do_not_keep_a_quick_one_waiting() -> None:
         assert time.monotonic() - began < 2
 
 
-def test_connections_beyond_the_limit_are_closed_and_counted_and_room_is_given_again() -> None:
+def test_beyond_the_limit_the_connection_idle_for_longest_makes_room_and_is_counted() -> None:
     with serving(Limits(connections=3)) as server:
         with ExitStack() as stack:
-            clients = [stack.enter_context(connected(server)) for _ in range(3)]
-            until(lambda: server.connections == 3)
-            assert say(server) in {b"", b"<reset>"}
-            assert say(server) in {b"", b"<reset>"}
-            assert server.refused == {"connections": 2, "deadline": 0}
+            clients = []
+            for n in range(3):
+                clients.append(stack.enter_context(connected(server)))
+                clients[n].sendall(ask())
+                assert clients[n].recv(65536).endswith(b"GET /\n")
             clients[0].sendall(ask("/still"))
             assert clients[0].recv(65536).endswith(b"GET /still\n")
+            assert is_well(server)
+            assert server.refused == {"connections": 1, "deadline": 0}
+            assert rest(clients[1]) in {b"", b"<reset>"}
+            for kept in (clients[0], clients[2]):
+                kept.sendall(ask("/kept"))
+                assert kept.recv(65536).endswith(b"GET /kept\n")
         until(lambda: server.connections == 0)
         assert is_well(server)
+
+
+def test_a_client_with_many_connections_loses_its_own_and_not_the_one_of_another_address() -> None:
+    with serving(Limits(connections=5)) as server, ExitStack() as stack:
+        scraper = stack.enter_context(connected(server))
+        scraper.sendall(ask())
+        assert scraper.recv(65536).endswith(b"GET /\n")
+        for _ in range(40):
+            crowd = socket.create_connection(("127.0.0.1", server.address.port), 5, source_address=("127.0.0.2", 0))
+            stack.enter_context(crowd)
+        until(lambda: server.refused["connections"] == 36)
+        scraper.sendall(ask("/still"))
+        assert scraper.recv(65536).endswith(b"GET /still\n")
+
+
+def test_silent_connections_close_one_another_and_not_one_that_was_answered_before() -> None:
+    with serving(Limits(connections=4)) as server, ExitStack() as stack:
+        scraper = stack.enter_context(connected(server))
+        scraper.sendall(ask())
+        assert scraper.recv(65536).endswith(b"GET /\n")
+        for _ in range(40):
+            stack.enter_context(connected(server))
+        until(lambda: server.refused["connections"] == 37)
+        scraper.sendall(ask("/still"))
+        assert scraper.recv(65536).endswith(b"GET /still\n")
+
+
+def test_when_all_are_taking_a_response_a_newcomer_is_refused_until_they_are_stuck() -> None:
+    with serving(Limits(connections=3)) as server, ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(connected(server, receive_buffer=4096)).sendall(ask("/big"))
+        until(lambda: server.connections == 3)
+        time.sleep(0.2)
+        assert say(server, ask()) in {b"", b"<reset>"}
+        time.sleep(1.1)
+        assert is_well(server)
+        assert server.refused == {"connections": 2, "deadline": 0}
 
 
 def test_clients_that_vanish_in_mid_answer_leave_nothing_behind() -> None:

@@ -36,9 +36,18 @@ class Prometheus:
 
 @contextmanager
 def prometheus(
-    directory: Path, target: int, *, interval: str = "1s", labels: Mapping[str, str] | None = None, honor: bool = False
+    directory: Path,
+    target: int,
+    *,
+    interval: str = "1s",
+    labels: Mapping[str, str] | None = None,
+    honor: bool = False,
+    client: Mapping[str, object] | None = None,
 ) -> Iterator[Prometheus]:
-    """Scrapes 127.0.0.1:`target` every `interval`, with `labels` on the target, while the block runs."""
+    """Scrapes 127.0.0.1:`target` every `interval`, with `labels` on the target, while the block runs.
+
+    `client` is what the scrape needs to get in: scheme, tls_config, basic_auth.
+    """
     program = need("prometheus")
     config = {
         "global": {"scrape_interval": interval, "scrape_timeout": interval},
@@ -46,6 +55,7 @@ def prometheus(
             {
                 "job_name": "carbon-exporter",
                 "honor_labels": honor,
+                **(client or {}),
                 "static_configs": [{"targets": [f"127.0.0.1:{target}"], "labels": dict(labels or {})}],
             }
         ],
