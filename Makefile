@@ -55,7 +55,8 @@ $(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-$(VENV)/test.stamp: pyproject.toml | $(VENV)/bin/python
+$(VENV)/test.stamp: pyproject.toml requirements/test.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/test.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[test,train]"
 	@touch $@ $(VENV)/run.stamp
 

@@ -122,7 +122,8 @@ def test_recorded_sums_of_an_hour_a_day_and_thirty_days_are_what_was_used(histor
             shown = {labels[label]: value for labels, value in history.ask(f"sum by ({label}) ({record})", history.end)}
             for job in {who.job for who in most}:
                 low, high = (getattr(total(real, job=job), field) for real in (least, most))
-                assert low * (1 - CLOSE) <= shown[job] <= high * (1 + CLOSE), (record, job)
+                error = allowed(history, job)
+                assert low * (1 - error) <= shown[job] <= high * (1 + error), (record, job)
 
 
 def test_the_energy_of_spans_is_what_was_used_while_they_ran(history: Month) -> None:
