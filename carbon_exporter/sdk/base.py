@@ -21,7 +21,7 @@ from carbon_exporter.jobs.base import IdlePolicy
 from carbon_exporter.sensors.base import Device
 from carbon_exporter.units import GramsPerKwh, Joules
 
-__all__ = ["BoardUse", "Edge", "Identity", "Machine", "Meters", "Outlet", "Price", "Share", "Tally"]
+__all__ = ["BoardUse", "Edge", "Identity", "Machine", "Meters", "Outlet", "Price", "Share", "Sum", "Tally"]
 
 Share = Literal["process", "cpu", "shared"]
 
@@ -44,6 +44,16 @@ class Tally(NamedTuple):
     """How far off each may be, in 95 of 100 cases: by when the meters move and by what is not known yet."""
     settled: bool
     """Whether readings on both sides of the edge were there. If not, the last power was drawn out."""
+
+
+class Sum(NamedTuple):
+    """This process's own energy between edges."""
+
+    joules: Mapping[str, Joules]
+    """By device name; never less than nothing."""
+    bound: Mapping[str, Joules]
+    """How far off each may be, in 95 of 100 cases."""
+    settled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +117,17 @@ class Meters(Protocol):
     def slack(self, device: str) -> float:
         """How far the ends of this device's slices may be from what its counter meant, in seconds."""
 
+    def glance(self) -> bool:
+        """Note what counters show now, as cheaply as can be; whether `read` is wanted at once."""
+
+    def take(self) -> Sequence[EnergySlice]:
+        """Energy by what was noted since the last call. Asks no meter; any thread, one at a time with `read`."""
+
     def read(self) -> Sequence[EnergySlice]:
         """Energy of whole devices since the last call, in order of time. Never raises; what fails gives nothing."""
 
     def wait(self) -> float:
-        """Seconds until the next `read` is worth it, seen from now."""
+        """Seconds until the next `glance` or `read` is worth it, seen from now."""
 
     def boards(self) -> BoardUse | None:
         """What this process tree pays of each board, as the driver lists it; None if nobody can tell."""

@@ -10,9 +10,10 @@ from threading import Lock
 
 from carbon_exporter.carbon.spans import SpanAccount
 from carbon_exporter.energy.ledger import EnergySlice
-from carbon_exporter.sdk.base import BoardUse, Machine, Meters
+from carbon_exporter.sdk.base import BoardUse, Machine, Meters, Outlet
 from carbon_exporter.sdk.choice import Choice, choose
 from carbon_exporter.sdk.hurry import hurried
+from carbon_exporter.sdk.journal import RunJournal, journal_directory
 from carbon_exporter.sdk.lanes import Lanes
 from carbon_exporter.sdk.laps import Lap
 from carbon_exporter.sdk.options import Options
@@ -20,6 +21,7 @@ from carbon_exporter.sdk.own_boards import own_boards
 from carbon_exporter.sdk.own_use import OwnUse
 from carbon_exporter.sdk.presence import Presence
 from carbon_exporter.sdk.reckoning import Meter
+from carbon_exporter.sdk.run_record import RunRecord, run_totals
 from carbon_exporter.sdk.sampler import Sampler
 from carbon_exporter.sdk.settling import Settler
 from carbon_exporter.sensors.base import Device
@@ -40,7 +42,9 @@ class GatedMeters:
         self._meters, self._gate = meters, gate
         self.name = meters.name
         self.slack: Callable[[str], float] = meters.slack
-        """As the meters have it."""
+        self.glance: Callable[[], bool] = meters.glance
+        self.wait: Callable[[], float] = meters.wait
+        """As the meters have them."""
         self.known: Mapping[str, Meter] = {}
         """All devices that have given energy; replaced as a whole."""
 
@@ -61,17 +65,20 @@ class GatedMeters:
 
     def read(self) -> Sequence[EnergySlice]:
         """Energy since the last call."""
-        slices = self._meters.read()
+        return self._noted(self._meters.read())
+
+    def take(self) -> Sequence[EnergySlice]:
+        """Energy by what was noted."""
+        return self._noted(self._meters.take())
+
+    def _noted(self, slices: Sequence[EnergySlice]) -> Sequence[EnergySlice]:
+        """The same, with their devices noted."""
         for one in slices:
             device = one.device
             known = self.known.get(device.name)
             if known is None or known.quality is not one.quality or known.kind != device.kind:
                 self.known = {**self.known, device.name: Meter(device.kind, one.quality)}
         return slices
-
-    def wait(self) -> float:
-        """Seconds until the next `read`."""
-        return self._meters.wait()
 
     def boards(self) -> BoardUse | None:
         """As the driver lists them."""
@@ -98,6 +105,7 @@ class Engine:
         laps: Callable[[], tuple[Lap, ...]],
         ended: deque[Lap],
         gate: Lock,
+        runs: Sequence[RunRecord] = (),
         choose: Callable[..., Choice] = choose,
     ) -> None:
         """Chooses the path. May take seconds, and raises whatever a broken installation raises."""
@@ -110,36 +118,39 @@ class Engine:
         self._asked_for: list[str | int] | None = None
         use = OwnUse(presence=Presence(()) if options.whole_tree else presence)
         self.choice = choose(options, environ, use.pids, self._wanted_names)
+        self._outlet = _journalled(self.choice, environ)
         use.needs_busy = self.choice.path == "exporter" and self.choice.meters.machine.idle == "shared"
         self.meters = GatedMeters(self.choice.meters, gate)
         self.account = SpanAccount()
+        self.account.runs = lambda: run_totals(runs, self.choice.identity())
         self.sampler = Sampler(self.meters, use, self._boards, self._tick)
         self.hold, self.release = self.sampler.hold, self.sampler.release
+        self.hurry, self.catch_up = self.sampler.hurry, self.sampler.catch_up
         self.settler: Settler = Settler(
             lanes=lanes,
             odometer=self.sampler.odometer,
             account=self.account,
-            outlet=self.choice.outlet,
+            outlet=self._outlet,
             identity=self.choice.identity,
             price=self.choice.price,
             meters=lambda: self.meters.known,
             boards=self._boards_of,
             release=self.sampler.release,
         )
-        if self.choice.outlet is not None:
-            self.choice.outlet.start(self.account, self.choice.identity())
+        if self._outlet is not None:
+            self._outlet.start(self.account, self.choice.identity())
 
     def finish(self, laps: Iterable[Lap], ended: deque[Lap], until: float) -> None:
         """The process ends: what there is goes out, until `until` on the monotonic clock."""
         self.sampler.close(min(JOIN_SECONDS, max(0.0, until - time.monotonic())))
         self.settler.finish(laps, ended)
-        if self.choice.outlet is not None:
-            self.choice.outlet.close(min(OUTLET_SECONDS, max(0.0, until - time.monotonic())))
+        if self._outlet is not None:
+            self._outlet.close(min(OUTLET_SECONDS, max(0.0, until - time.monotonic())))
         self._presence.withdraw()
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's threads and sockets."""
-        for part in (self.sampler, self.choice.meters, self.choice.outlet):
+        for part in (self.sampler, self.choice.meters, self._outlet):
             forget = getattr(part, "forget", None)
             if forget is not None:
                 forget()
@@ -178,3 +189,10 @@ class Engine:
     def _resolved(self, wanted: Sequence[str | int]) -> frozenset[str]:
         """Names of boards, from names, uuids or the framework's numbers."""
         return frozenset(own_boards(self.meters.devices, None, self._environ, wanted, sys.modules).shares)
+
+
+def _journalled(choice: Choice, environ: Mapping[str, str]) -> Outlet | None:
+    """The way out; where neither exporter nor gateway keeps what runs have used, with a journal of them."""
+    is_kept = choice.path in {"exporter", "pushgateway"}
+    directory = None if is_kept else journal_directory(environ)
+    return choice.outlet if directory is None else RunJournal(choice.outlet, directory)

@@ -15,7 +15,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 import msgspec
@@ -72,6 +72,8 @@ class ExporterLink:
         self._slices: deque[EnergySlice] = deque(maxlen=_MOST_SLICES)
         self._account: SpanAccount | None = None
         self._rows = ToldRows()
+        self.run_sums: Mapping[str, wire.RunSum] = {}
+        """What all ranks of this process's runs have used on this node, as the exporter told last."""
         self._socket: LineSocket | None = None
         self._welcomed = False
         self._watch_wanted = self._watch_told = False
@@ -144,6 +146,14 @@ class ExporterLink:
         self._slices.clear()
         return slices
 
+    def glance(self) -> bool:
+        """Always: a message is made into energy when it has come."""
+        return True
+
+    def take(self) -> Sequence[EnergySlice]:
+        """Nothing: `read` has it all."""
+        return ()
+
     def wait(self) -> float:
         """Seconds until the next message is due; seconds until the next call while the exporter is away."""
         now = self._clock()
@@ -174,6 +184,7 @@ class ExporterLink:
         """Hand to the kernel what has changed, as far as it takes that at once; the rest stays due."""
         if self._account is not None:
             self._rows.note(self._account.totals)
+            self._rows.note_runs(self._account.runs())
         self._turn()
 
     def close(self, patience: float | None = None) -> None:
@@ -189,6 +200,7 @@ class ExporterLink:
         until = self._clock() + patience
         if self._account is not None:
             self._rows.note(self._account.totals)
+            self._rows.note_runs(self._account.runs())
         if self._socket is None and not self._rows.unsafe:
             return
         self._called = -math.inf  # one that is back gets its last chance now
@@ -272,6 +284,7 @@ class ExporterLink:
             self._on_energy(message)
         elif isinstance(message, wire.Seen):
             self._rows.seen(message.number)
+            self.run_sums = {one.run: one for one in message.runs}
         elif isinstance(message, wire.Boards):
             shares = {row.device: min(max(row.share, 0.0), 1.0) for row in message.shares}
             self._boards = BoardUse(shares, message.certain) if message.known else None

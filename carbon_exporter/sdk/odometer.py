@@ -21,10 +21,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from math import hypot
+from operator import add
 from typing import NamedTuple, Protocol
 
 from carbon_exporter.energy.ledger import EnergySlice
-from carbon_exporter.sdk.base import BoardUse, Edge, Machine, Tally
+from carbon_exporter.sdk.base import BoardUse, Edge, Machine, Sum, Tally
+from carbon_exporter.sdk.lanes import Moment
 from carbon_exporter.sdk.own_use import UsePoint
 from carbon_exporter.sdk.timeline import Known, Timeline
 from carbon_exporter.sensors.base import Device
@@ -56,14 +59,16 @@ def span_bound(start: Tally, end: Tally) -> dict[str, Joules]:
 
     The edges are off independently of each other: squares add up. Energy of gaps between them comes on top.
     """
-    gaps = {}
+    before, bounds = start.bound, dict[str, Joules]()
+    for name, bound in end.bound.items():
+        bounds[name] = Joules(hypot(bound, before.get(name, 0.0)))
     if isinstance(end, EdgeTally):
-        before = start.missing if isinstance(start, EdgeTally) else {}
-        gaps = {name: max(0.0, missing - before.get(name, 0.0)) for name, missing in end.missing.items()}
-    return {
-        name: Joules(math.hypot(bound, start.bound.get(name, 0.0)) + gaps.get(name, 0.0))
-        for name, bound in end.bound.items()
-    }
+        lost = start.missing if isinstance(start, EdgeTally) else {}
+        for name, missing in end.missing.items():
+            gap = missing - lost.get(name, 0.0)
+            if gap > 0.0:
+                bounds[name] = Joules(bounds.get(name, 0.0) + gap)
+    return bounds
 
 
 class Source(Protocol):
@@ -110,7 +115,7 @@ class _Meter:
 
 
 class Odometer:
-    """`add` and `begin` are for one thread, the sampler's; all else for any, without a lock."""
+    """`begin`, `look` and `add` are for one thread at a time; all else for any, without a lock."""
 
     def __init__(self, source: Source) -> None:
         """`source` is asked only while slices are added, so that it may be opened later."""
@@ -154,6 +159,26 @@ class Odometer:
         tally.missing = missing
         return tally
 
+    def between(self, start: Moment, end: Moment) -> Sum:
+        """Own energy from one edge (an `Edge`, or as bare a tuple) to another: the usual case, as of two tallies."""
+        at, cpu_seconds = start
+        at_end, cpu_end = end
+        found: dict[str, tuple[float, float, float, float]] = {}
+        for device, by_cpu, again, timeline_at in () if self._cold else self._lines:
+            before, off, lost = timeline_at(cpu_seconds if by_cpu else at)
+            own, bound, missing = timeline_at(cpu_end if by_cpu else at_end)
+            one = own - before, off, bound, missing - lost
+            if again:
+                one = tuple(map(add, found[device], one))
+            found[device] = one
+        joules: dict[str, Joules] = {}
+        bounds: dict[str, Joules] = {}
+        for device, (own, off, bound, gap) in found.items():
+            joules[device] = Joules(max(0.0, own))
+            bounds[device] = Joules(hypot(off, bound) + (max(0.0, gap)))
+        settled = self._settled.at
+        return Sum(joules, bounds, at <= settled and at_end <= settled)
+
     def begin(self, use: UsePoint) -> None:
         """Meters are being opened, or woken after a pause: nothing is known of the time before this look."""
         self._looks = _Looks(use)
@@ -162,6 +187,10 @@ class Odometer:
         for meter in self._meters.values():
             for part, timeline in meter.lines.items():
                 timeline.wake(use.cpu_seconds if part == "own" else use.at)
+
+    def look(self, use: UsePoint) -> None:
+        """What this process used until now; before the next slices, if there are some."""
+        self._looks.add(use)
 
     def add(self, slices: Sequence[EnergySlice], use: UsePoint, boards: BoardUse | None) -> None:
         """Devices' energy since the last call, and what this process used of the machine until now. `begin` first.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from carbon_exporter.energy.ledger import EnergySlice, Ledger
@@ -35,6 +36,7 @@ CLOSEST_SECONDS = 0.04
 TOGETHER_SECONDS = 0.03
 """Of several boards each has a rhythm of its own: so long one waits for another, to be read with it in one go."""
 LONGEST_WAIT_SECONDS = 1.0
+MOST_NOTED = 4096
 PATIENCE_SECONDS = 1.0
 """With a full reading; a driver that took longer is not waited for again until it has answered."""
 COUNTER_SLACK, LOAD_SLACK, REGISTER_PERIOD = 0.001, 0.01, 0.1
@@ -86,6 +88,7 @@ class OwnMeters:
         """Whether all sources know which boards are wanted."""
         self._slack: dict[str, tuple[float, float]] = {}
         self._ledger = Ledger()
+        self._noted: deque[Reading] = deque(maxlen=MOST_NOTED)
         self._read_at = -STEADY_SECONDS
         """When counters that move all the time were read last."""
         self._paused = False
@@ -129,6 +132,17 @@ class OwnMeters:
         begins, ends = self._slack.get(device, (0.0, 0.0))
         return max(begins, ends)
 
+    def glance(self) -> bool:
+        """Note what counters show that are due; whether there is more to be read."""
+        try:
+            return self._note(thoroughly=False) or self._paused
+        except Exception:  # noqa: BLE001 - `read` meets it too, and says what it is
+            return True
+
+    def take(self) -> Sequence[EnergySlice]:
+        """Energy of whole devices by what was noted since the last call, in order of time."""
+        return self._post(self._taken())
+
     def read(self) -> Sequence[EnergySlice]:
         """Energy of whole devices since the last call, in order of time. Never raises; what fails gives nothing."""
         try:
@@ -142,13 +156,16 @@ class OwnMeters:
 
     def wait(self) -> float:
         """Seconds until the next `read` is worth it: just after a counter is expected to have moved."""
-        now = self._host.clock()
-        counters = sum(source.counters for source in self._sources)
+        now, counters = self._host.clock(), 0
+        for source in self._sources:
+            counters += source.counters
         patience = TOGETHER_SECONDS if counters > 1 else 0.0
-        moments = [moment for source in self._sources for moment in source.moments(now, patience)]
+        moment = now + LONGEST_WAIT_SECONDS
+        for source in self._sources:
+            moment = min(moment, source.moment(now, patience))
         if self._direct and not counters:
-            moments.append(self._read_at + STEADY_SECONDS)
-        return max(0.0, min(moments, default=now + LONGEST_WAIT_SECONDS) - now)
+            moment = min(moment, self._read_at + STEADY_SECONDS)
+        return max(0.0, moment - now)
 
     def boards(self) -> BoardUse | None:
         """What this process tree pays of each board, as the driver listed it at most 5 s ago; None if it does not."""
@@ -174,20 +191,31 @@ class OwnMeters:
     def _read(self) -> Sequence[EnergySlice]:
         if self._paused:
             self._paused, self._ledger = False, Ledger()
-            for source in self._sources:
-                source.crew.take_fine()
+            self._taken()
         self._want()
-        readings: list[Reading] = []
+        is_due = self._note(thoroughly=True)
+        readings = self._taken()
+        if is_due:
+            readings += self._full_readings()
+        return self._post(readings)
+
+    def _note(self, *, thoroughly: bool) -> bool:
+        """Read the counters that are due, thoroughly all of them; whether a full reading is due, too."""
+        now, is_due = self._host.clock(), False
         for source in self._sources:
-            readings += source.read_finely()
-        now = self._host.clock()
+            source.read_finely(now)
+            is_due = is_due or now >= source.due
         if now - self._read_at >= CLOSEST_SECONDS:
             self._read_at = now
             for sensor in self._direct:
-                readings += sensor.fine()
-        if any(now >= source.due for source in self._sources):
-            readings += self._full_readings()
-        return self._post(readings)
+                self._noted.extend(sensor.fine() if thoroughly else sensor.glance())
+        return is_due
+
+    def _taken(self) -> list[Reading]:
+        """What was noted."""
+        readings = [reading for source in self._sources for reading in source.take()]
+        readings += [self._noted.popleft() for _ in range(len(self._noted))]
+        return readings
 
     def _want(self) -> None:
         wanted = self._wanted()

@@ -43,18 +43,18 @@ class Source:
         self._samples = False
         """Whether workers sample boards for it."""
 
-    def moments(self, now: float, patience: float) -> list[float]:
+    def moment(self, now: float, patience: float) -> float:
         """When there is something to do. Boards whose moment is not to be kept may wait `patience` for others."""
-        moments = [self.due]
+        moment = self.due
         news = self.crew.news if self._samples else None
         if news is not None:
-            moments.append(news)
+            moment = min(moment, news)
         for board, reader in self._readers.items():
             if self._workers[board].busy:
-                moments.append(now + BUSY_SECONDS)
+                moment = min(moment, now + BUSY_SECONDS)
             else:
-                moments.append(reader.next if reader.precise else reader.next + patience)
-        return moments
+                moment = min(moment, reader.next if reader.precise else reader.next + patience)
+        return moment
 
     @property
     def counters(self) -> int:
@@ -78,15 +78,17 @@ class Source:
         fine = self.crew.fine_devices | {device.name for board in self._readers for device in board.devices}
         return [reading for reading in sample.readings if reading.device.name not in fine]
 
-    def read_finely(self) -> list[Reading]:
-        """What boards have to tell that are due, and what workers have sampled of others."""
-        now = self._clock()
-        readings = self.crew.take_fine() if self._samples else []
+    def read_finely(self, now: float) -> None:
+        """Note what boards have to tell that are due."""
         for board, reader in self._readers.items():
-            if reader.next <= now and not self._workers[board].busy:
-                if not reader.read():
-                    self.due = min(self.due, now + SLOW_SECONDS)
-                readings += reader.take()
+            if reader.next <= now and not self._workers[board].busy and not reader.read():
+                self.due = min(self.due, now + SLOW_SECONDS)
+
+    def take(self) -> list[Reading]:
+        """What was noted of boards since the last call, and what workers have sampled of others. For any thread."""
+        readings = self.crew.take_fine() if self._samples else []
+        for reader in tuple(self._readers.values()):
+            readings += reader.take()
         return readings
 
     def pause(self) -> None:

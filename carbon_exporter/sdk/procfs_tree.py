@@ -2,8 +2,7 @@
 
 New ones are searched for once a second, by the lists of children that the kernel keeps of every thread
 (`task/TID/children`, CONFIG_PROC_CHILDREN), or in a scan of all processes where it keeps none; those of the main thread
-at every look, or every other one while there are no descendants. The known ones are read at every look. No file is kept
-open: the program may close what it did not open.
+at every look. The known ones are read at every look. No file is kept open: the program may close what it did not open.
 """
 
 from __future__ import annotations
@@ -24,9 +23,6 @@ __all__ = ["ProcfsTree"]
 SEARCH_SECONDS = 1.0
 SEARCH_COST = 500
 """A search that takes long waits for so many times as long before the next: 0.2 % of a core."""
-GLANCE_SECONDS = 0.15
-"""With no descendants, the main thread's new ones are looked for so often: at every other look of ten a second. What
-a child used before it is seen is still counted."""
 SLACK_SECONDS = 1.0
 """Times are told in hundredths, cut off, and a search takes a while."""
 _NOBODY: Mapping[int, float] = {}
@@ -54,7 +50,6 @@ class ProcfsTree:
         self._pids = self.tree.ours
         self._waited: float | None = None
         """With no descendants now and at the look before: what this process has waited for; else None."""
-        self._next_glance = -math.inf
         self._strangers: frozenset[int] = frozenset()
         """Those that measure themselves and were found not to be descendants."""
 
@@ -75,9 +70,6 @@ class ProcfsTree:
         """
         now, before = self._boot_clock(), self._searched_at
         alone = now < self._next_search and self._is_alone()
-        if alone and now < self._next_glance:
-            return
-        self._next_glance = now + GLANCE_SECONDS
         children = _pids_in(self._main_children) if self._listed else []
         if alone and not children:
             return

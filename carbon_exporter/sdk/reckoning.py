@@ -11,13 +11,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from carbon_exporter.sdk.base import Tally
+from carbon_exporter.sdk.base import Sum, Tally
 from carbon_exporter.sdk.lanes import Moment, Part
-from carbon_exporter.sdk.odometer import EdgeTally, span_bound
+from carbon_exporter.sdk.odometer import EdgeTally
 from carbon_exporter.sensors.base import Kind, Quality
 from carbon_exporter.units import Grams, Joules
 
-__all__ = ["NO_QUALITY", "Figures", "Fold", "Meter", "Sum", "between", "figures_of"]
+__all__ = ["NO_QUALITY", "Figures", "Fold", "Meter", "figures_of"]
 
 NO_QUALITY = "none"
 """Where no meter told anything."""
@@ -32,7 +32,10 @@ class Meter(NamedTuple):
 
 _UNKNOWN = Meter("other", Quality.DEFAULT)
 _QUALITIES = tuple(Quality)
-_RANKS = {quality: rank for rank, quality in enumerate(_QUALITIES)}
+_NAMES = (*(quality.value for quality in _QUALITIES), NO_QUALITY)
+"""By rank; the last, which is number -1 too, where there was nothing."""
+_RANKS = {id(quality): rank for rank, quality in enumerate(_QUALITIES)}
+"""By identity: a member's own hash takes longer than all else that is done with it here."""
 
 
 class Figures(NamedTuple):
@@ -57,14 +60,6 @@ class Figures(NamedTuple):
     def uncertainty(self) -> Joules:
         """How far off `energy` may be in 95 of 100 cases: devices' meters move independently of each other."""
         return Joules(math.hypot(*self.bound.values()))
-
-
-class Sum(NamedTuple):
-    """Joules and their bounds by device."""
-
-    joules: Mapping[str, Joules]
-    bound: Mapping[str, Joules]
-    settled: bool
 
 
 class Fold:
@@ -117,13 +112,6 @@ class Fold:
         return Sum(joules, {name: Joules(bound) for name, bound in bounds.items()}, self.settled)
 
 
-def between(before: Tally, after: Tally) -> Sum:
-    """What was used from one edge to another, by one that was alone: the usual case, and so a short way."""
-    start = before.joules
-    joules = {device: Joules(max(0.0, end - start.get(device, 0.0))) for device, end in after.joules.items()}
-    return Sum(joules, span_bound(before, after), before.settled and after.settled)
-
-
 def figures_of(
     used: Sum,
     meters: Mapping[str, Meter],
@@ -145,11 +133,11 @@ def figures_of(
         kinds[kind] = Joules(kinds.get(kind, 0.0) + own)
         if own > 0:
             energy += own
-            worst = max(worst, _RANKS[quality])
-            rest_shared |= kind != "cpu"
+            rank = _RANKS[id(quality)]
+            worst = max(worst, rank)
+            rest_shared = rest_shared or kind != "cpu"
     shared = (shares[0] and kinds.get("cpu", 0.0) > 0) or (shares[1] and rest_shared)
-    quality_name = _QUALITIES[worst].value if worst >= 0 else NO_QUALITY
-    return Figures(joules, bound, kinds, seconds, price(energy), quality_name, shared, settled)
+    return Figures(joules, bound, kinds, seconds, price(energy), _NAMES[worst], shared, settled)
 
 
 def _gap(before: Tally, after: Tally, device: str) -> float:

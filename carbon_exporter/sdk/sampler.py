@@ -1,5 +1,10 @@
 """The sampler: one daemon thread that reads meters while somebody measures, and rests when nobody does.
 
+Each time it wakes up it notes what counters show, and what this process has used. Half a second of that at a time is
+made into energy: code that runs ten times a second finds the processor's caches full of other programs' data, and costs
+five to ten times what it costs when it goes on for longer. Who asks for energy meanwhile makes it of what was noted
+until then (`catch_up`); who waits has the thread do so each time (`hurry`).
+
 It starts with the first `hold`, goes on for two seconds after the last `release`, so that the edges of the last spans
 settle, and then waits without waking up until the next `hold`. What fails is said once and tried again later; boards
 and processors do without each other.
@@ -13,6 +18,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -26,6 +32,11 @@ from carbon_exporter.sdk.trouble import trouble
 
 __all__ = ["Sampler"]
 
+ENERGY_SECONDS = 0.45
+"""Between two times that energy is made of what was noted: every fifth time of ten a second."""
+HURRY_SECONDS = 1.0
+"""So long somebody who waits is thought to do so."""
+MOST_LOOKS = 1024
 LINGER_SECONDS = 2.0
 """So long after the last user it goes on."""
 LONGEST_WAIT_SECONDS = 0.25
@@ -80,8 +91,14 @@ class Sampler:
         self._thread: threading.Thread | None = None
         self._is_open = False
         self._retry_at, self._retry_after = -math.inf, FIRST_RETRY_SECONDS
+        self._due = self._hurried_at = -math.inf
+        self._adding = threading.Lock()
+        """Held while energy is made and added."""
+        self._looks: deque[UsePoint] = deque(maxlen=MOST_LOOKS)
+        """Since energy was added last."""
         self._last_use = UsePoint(0.0, 0.0, 0.0, 0.0, 0.0)
-        self._last_boards = BoardUse()
+        self._last_boards: BoardUse | None = None
+        """None until it has been asked: energy of a board that is nobody's is let go."""
 
     def hold(self) -> None:
         """One more user. Any thread, about a microsecond; the very first starts the thread. Never raises."""
@@ -94,6 +111,21 @@ class Sampler:
         self._released_at = self._clock()
         with suppress(IndexError):
             self._users.pop()
+
+    def hurry(self) -> None:
+        """Somebody waits: make energy of each reading at once, for a second."""
+        self._hurried_at = self._clock()
+
+    def catch_up(self) -> None:
+        """Make energy of what was noted until now. Any thread; asks neither meters nor the system, and never waits."""
+        if self._looks and self._last_boards is not None and self._adding.acquire(blocking=False):
+            try:
+                if self._looks:
+                    self._add(self._meters.take())
+            except Exception as error:  # noqa: BLE001 - it is a guest in somebody's program
+                trouble("counting energy", error)
+            finally:
+                self._adding.release()
 
     def close(self, patience: float) -> None:
         """Read once more, close the meters and stop. Waits for that at most `patience` seconds."""
@@ -110,6 +142,7 @@ class Sampler:
         self._starting = threading.Lock()
         self._starting.acquire(blocking=False)
         self._thread = None
+        self._adding = threading.Lock()
         self._users = []
 
     def _rouse(self) -> None:
@@ -129,10 +162,10 @@ class Sampler:
         """The thread's life: awake and asleep in turns."""
         while not self._closed:
             self._resting = False
-            self._last_use = self._look()
-            self.odometer.begin(self._last_use)
+            with self._adding:
+                self._begin()
             while not self._closed and self._is_wanted():
-                self._tick()
+                self._step()
                 self._pause(self._wait())
             if not self._closed:
                 self._rest()
@@ -164,17 +197,40 @@ class Sampler:
         wait = _attempt("asking meters when to read them", self._meters.wait, math.inf) if self._is_open else math.inf
         return min(LONGEST_WAIT_SECONDS, max(SHORTEST_WAIT_SECONDS, wait))
 
+    def _begin(self) -> None:
+        """From now on this process is looked at."""
+        self._looks.clear()
+        self._last_use = self._look()
+        self.odometer.begin(self._last_use)
+
+    def _step(self) -> None:
+        """Note what counters show; from time to time, and at once if it is waited for, make energy of it and tell."""
+        now = self._clock()
+        if self._is_open and now < self._due and now - self._hurried_at > HURRY_SECONDS:
+            at_once = _attempt("reading meters", self._meters.glance, True)
+            if not at_once:
+                self._looks.append(self._look())
+                return
+        self._due = now + ENERGY_SECONDS
+        self._tick()
+
     def _tick(self) -> None:
         """Read everything once, and tell."""
-        slices = self._read()
-        if slices or self._clock() - self._last_use.at >= LONGEST_LOOK_SECONDS:
-            self._last_use = self._look()
-            self._last_boards = boards = _attempt("finding out whose boards these are", self._boards, self._last_boards)
-            try:
-                self.odometer.add(slices, self._last_use, boards)
-            except Exception as error:  # noqa: BLE001 - it is a guest in somebody's program
-                trouble("counting energy", error)
+        with self._adding:
+            slices = self._read()
+            if slices or self._clock() - self._last_use.at >= LONGEST_LOOK_SECONDS:
+                self._looks.append(self._look())
+                self._last_boards = _attempt("finding out whose boards these are", self._boards, self._last_boards)
+                _attempt("counting energy", lambda: self._add(slices), None)
         _attempt("settling spans", self._on_tick, None)
+
+    def _add(self, slices: Sequence[EnergySlice]) -> None:
+        """Count these, with what was seen of this process since the last time."""
+        looks = [self._looks.popleft() for _ in range(len(self._looks))]
+        for use in looks[:-1]:
+            self.odometer.look(use)
+        self._last_use = looks[-1]
+        self.odometer.add(slices, self._last_use, self._last_boards)
 
     def _read(self) -> Sequence[EnergySlice]:
         """Energy since the last tick; nothing from meters that have just failed."""
@@ -184,7 +240,7 @@ class Sampler:
             if not self._is_open:
                 self._meters.open()
                 self._is_open = True
-                self.odometer.begin(self._look())  # the devices are waited for from now on
+                self._begin()  # the devices are waited for from now on
             slices = self._meters.read()
         except Exception as error:  # noqa: BLE001 - whatever a driver's library raises
             trouble("reading meters" if self._is_open else "opening meters", error)

@@ -12,10 +12,10 @@ from typing import Protocol
 
 from carbon_exporter.carbon.spans import SpanAccount, SpanEntry, SpanKey, Trace
 from carbon_exporter.jobs.base import Job
-from carbon_exporter.sdk.base import Edge, Identity, Outlet, Price, Tally
+from carbon_exporter.sdk.base import Edge, Identity, Outlet, Price, Sum, Tally
 from carbon_exporter.sdk.lanes import Lanes, Moment, Part
 from carbon_exporter.sdk.laps import Lap
-from carbon_exporter.sdk.reckoning import Figures, Fold, Meter, Sum, between, figures_of
+from carbon_exporter.sdk.reckoning import Figures, Fold, Meter, figures_of
 from carbon_exporter.sensors.base import Kind
 from carbon_exporter.units import Grams, Joules, grams_emitted
 
@@ -32,6 +32,9 @@ class Odometer(Protocol):
 
     def tally(self, edge: Edge) -> Tally:
         """The process's energy until an edge."""
+
+    def between(self, start: Moment, end: Moment) -> Sum:
+        """The same from one edge to another."""
 
     @property
     def settled_until(self) -> float:
@@ -86,8 +89,8 @@ class Settler:
         if lap.figures is not None:
             return lap.figures
         if plain is not None:
-            used = between(self._tally(plain[0]), self._tally(plain[1]))
-            return self._reckoned(lap, used, plain[1][0] - lap.began[0])
+            begun, left = plain
+            return self._reckoned(lap, self._odometer.between(begun, left), left[0] - lap.began[0])
         if lap.ended is None and self._lanes.crowded:
             self._lanes.cut()
         with self._lanes.lock:

@@ -13,17 +13,31 @@ from carbon_exporter.sdk.trouble import trouble
 
 TYPE_CHECKING = False  # as type checkers know it; a training script pays for every import
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
     from typing import Any
 
     from carbon_exporter.sdk.base import Identity, Price
+    from carbon_exporter.sdk.lanes import Lane
     from carbon_exporter.sdk.laps import Lap
     from carbon_exporter.sdk.reckoning import Figures
 
-__all__ = ["SCOPE", "Trail", "attributes_of", "begin", "end", "follow", "innermost", "is_ours", "tag", "unfollow"]
+__all__ = [
+    "SCOPE",
+    "Trail",
+    "attributes_of",
+    "begin",
+    "end",
+    "follow",
+    "innermost",
+    "is_ours",
+    "put",
+    "tag",
+    "unfollow",
+]
 
 SCOPE = "carbon_exporter"
-_BY_KIND = ("gpu", "cpu", "dram")
+_BY_KIND = {kind: f"carbon.energy.{kind}" for kind in ("gpu", "cpu", "dram")}
 _API = "opentelemetry.trace"
 _ASKED = "OTEL_PYTHON_TRACER_PROVIDER"
 """With it the API loads an SDK when it is asked for a provider, though nobody has configured one."""
@@ -108,23 +122,46 @@ def tag(lap: Lap, span: Any) -> None:
 
 def attributes_of(lap: Lap, figures: Figures, identity: Identity, price: Price | None) -> dict[str, Any]:
     """The contract's attributes: J, g, W. Where no meter told anything, energy is left out: it is not zero."""
-    found: dict[str, Any] = {"carbon.job.name": lap.job or identity.job, "carbon.run": identity.run}
+    found: dict[str, Any] = {
+        "carbon.job.name": lap.job or identity.job,
+        "carbon.run": _run_of(lap) or identity.run,
+        "carbon.quality": figures.quality,
+        "carbon.shared": figures.shared,
+    }
     if identity.rank:
         found["carbon.rank"] = identity.rank
-    found["carbon.quality"], found["carbon.shared"] = figures.quality, figures.shared
     if price is not None:
         found["carbon.region"], found["carbon.intensity"] = price.region, float(price.grams_per_kwh)
         found["carbon.intensity.source"] = price.source
     if figures.joules:
-        energy = float(figures.energy)
-        found["carbon.energy"], found["carbon.uncertainty"] = energy, float(figures.uncertainty)
+        energy = figures.energy
+        found["carbon.energy"], found["carbon.uncertainty"] = energy, figures.uncertainty
         found["carbon.power"] = energy / figures.seconds if figures.seconds > 0 else 0.0
         if price is not None:
             found["carbon.co2e"] = float(figures.grams)
     for kind, joules in figures.kinds.items():
         if kind in _BY_KIND:
-            found[f"carbon.energy.{kind}"] = float(joules)
-    return {**found, **_recorded(lap)}
+            found[_BY_KIND[kind]] = float(joules)
+    if lap.values:
+        found.update(_recorded(lap))
+    return found
+
+
+def _run_of(lap: Lap) -> object:
+    """The name of the run that a lap is within, as that lap was told it; empty outside of one."""
+    lane: Lane | None = lap
+    while lane is not None:
+        told = getattr(lane, "attributes", None)
+        if told and "carbon.run" in told:
+            return told["carbon.run"]
+        lane = lane.parent
+    return ""
+
+
+def put(lap: Lap, attributes: Mapping[str, float]) -> None:
+    """Set further attributes of a lap's span, where there is one that has not ended."""
+    if lap.trail is not None and lap.trail.span is not None:
+        lap.trail.span.set_attributes(attributes)
 
 
 def is_ours(span: Any) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from carbon_exporter.sdk.lanes import Moment
     from carbon_exporter.sdk.laps import Lap
     from carbon_exporter.sdk.reckoning import Figures
+    from carbon_exporter.sdk.run_record import RunRecord
 
 __all__ = ["Tracker", "configure", "current", "finish", "own_clock"]
 
@@ -54,6 +55,8 @@ class Tracker:
         """What is open, in order."""
         self.ended: deque[Lap] = deque()
         """What waits for its readings."""
+        self.runs: list[RunRecord] = []
+        """The whole runs of this process."""
         self.engine: Engine | None = None
         self.gate = Lock()
         """Held while modules are loaded or meters opened."""
@@ -106,8 +109,10 @@ class Tracker:
 
     def figures(self, lap: Lap) -> Figures | None:
         """What a lap has cost, None while nothing is known."""
-        if lap.figures is None and self.engine is not None:
-            return self.engine.settler.figures(lap)
+        engine = self.engine
+        if lap.figures is None and engine is not None:
+            engine.catch_up()
+            return engine.settler.figures(lap)
         return lap.figures
 
     def wait(self, lap: Lap, timeout: float | None) -> bool:
@@ -121,6 +126,7 @@ class Tracker:
             engine.hold()  # the sampler may have gone to sleep
             engine.release()
         while engine is not None and lap.figures is None and time.monotonic() < until:
+            engine.hurry()
             event.wait(min(1.0, until - time.monotonic()))
         return lap.figures is not None
 
@@ -132,6 +138,7 @@ class Tracker:
         if not started or not self.ready.wait(max(0.0, patience - SEND_SECONDS)) or self.engine is None:
             return
         engine, settled = self.engine, min(time.monotonic() + SETTLE_SECONDS, until - SEND_SECONDS)
+        engine.hurry()
         while self.ended and time.monotonic() < settled:
             time.sleep(0.005)
         engine.finish(tuple(self.laps), self.ended, until)
@@ -247,6 +254,7 @@ def _engine(tracker: Tracker) -> Engine:
         laps=lambda: tuple(tracker.laps),
         ended=tracker.ended,
         gate=tracker.gate,
+        runs=tracker.runs,
     )
 
 

@@ -255,6 +255,10 @@ class Sensor(ABC):
         """
         return ()
 
+    def glance(self) -> tuple[Reading, ...]:
+        """The same, without what draws little and steadily, for who reads all of it now and then."""
+        return self.fine()
+
     def sample(self) -> None:  # noqa: B027 - most meters need none
         """Look at a meter that is not a counter, between two readings. What goes wrong is told by the next reading."""
 

@@ -56,7 +56,8 @@ class FineReader:
         """By device, and whether it is a counter."""
         self._told: dict[str, float] = {}
         """By device: `at` of the last reading that was kept."""
-        self._kept: deque[Reading] = deque(maxlen=MOST_KEPT)
+        self._kept: deque[tuple[Reading, float, float]] = deque(maxlen=MOST_KEPT)
+        """Readings, each with the moment at which its counter came to stand so, and how far off that may be."""
         self._next: float | None = None
         self._news: float | None = None
         self._rest = _SHORTEST_REST
@@ -101,16 +102,15 @@ class FineReader:
             readings = self._sensor.fine()
         except Exception:  # noqa: BLE001 - whatever a driver raises
             readings = ()
-        paces = [self._keep(reading) for reading in readings]
         now = self._clock()
         if not readings:
             self._next = self._news = now + self._rest
             self._rest = min(2 * self._rest, _LONGEST_REST)
             return False
         self._rest = _SHORTEST_REST
-        first, *others = paces
-        moment, news, precise = first.next(now), first.news(now), first.precise
-        for pace in others:
+        moment, news, precise = math.inf, math.inf, False
+        for reading in readings:
+            pace = self._keep(reading)
             moment, news = min(moment, pace.next(now)), min(news, pace.news(now))
             precise = precise or pace.precise
         self._next, self._news, self.precise = moment, news, precise
@@ -121,7 +121,7 @@ class FineReader:
         taken: list[Reading] = []
         with suppress(IndexError):  # the worker adds and others may take at the same time
             while self._kept:
-                taken.append(self._kept.popleft())
+                taken.append(_at_its_moment(*self._kept.popleft()))
         return taken
 
     def _keep(self, reading: Reading) -> Pace:
@@ -133,9 +133,11 @@ class FineReader:
         at, slack = pace.note(reading.at, reading.energy or 0.0, reading.slack)
         if at > self._told.get(name, -math.inf):
             self._told[name] = at
-            self._kept.append(_at_its_moment(reading, at, slack) if counts else reading)
+            self._kept.append((reading, at, slack))
         return pace
 
 
 def _at_its_moment(reading: Reading, at: float, slack: float) -> Reading:
+    if reading.energy is None:
+        return reading
     return Reading(reading.device, at, reading.quality, reading.energy, slack=slack)

@@ -35,7 +35,11 @@ STILL_SECONDS = 0.45
 BURST_STEP = 0.004
 BURST_WIDTH = 0.0065
 """Half of the time in which a burst has to catch a renewal."""
+ONE_RENEWAL = 0.9
+"""Of a period: two readings that are further apart may have more than one renewal between them."""
 MOST_EDGES = 40
+LONGEST_BURST = 5.0
+"""A thread that is held up all the time catches no renewal: reading at a fixed rate is as good then, and cheaper."""
 BURSTS_APART = 5.0
 """Seconds between two bursts for a counter that stood still; a period that did not hold for so long is forgotten."""
 MOST_STRIKES, RESTING_SECONDS = 3, 15.0
@@ -68,7 +72,7 @@ class Pace:
         self._steady = self._step < FINEST_PERIOD
         self._rhythm = Rhythm()
         self._state: Literal["burst", "tracking", "resting"] = "burst"
-        self._burst_ended = -math.inf
+        self._burst_began, self._burst_ended = math.inf, -math.inf
         self._edge_at = math.inf
         """The last change that this burst saw, or its begin."""
         self._raw: float | None = None
@@ -101,7 +105,7 @@ class Pace:
             return self._at - self._step / 2, max(STEADY_SLACK, self._step / 2) + blur
         last, since, before = self._raw, self._since, self._at
         if last is None:
-            self._edge_at = at
+            self._edge_at = self._burst_began = at
             self._moved = self._somewhere(-math.inf, at + blur)
         if at <= before:
             return self._moved
@@ -240,6 +244,7 @@ class Pace:
             self._strikes = 0
         self._rhythm.begin_anew()
         self._state, self._edge_at, self._suspects, self._unsure, self._late = "burst", now, False, False, -1
+        self._burst_began = now
         if self._strikes >= MOST_STRIKES:
             self._rest(now, RESTING_SECONDS)
 
@@ -254,6 +259,8 @@ class Pace:
         if self._state == "resting":
             if changed and at > self._rests_until:
                 self._begin_burst(at)
+        elif at - self._burst_began > LONGEST_BURST:
+            self._rest(at, BURSTS_APART)
         elif changed:
             self._note_edge(since, at)
         elif at - self._edge_at > STILL_SECONDS:
@@ -263,6 +270,9 @@ class Pace:
         """A burst has seen a renewal: the first gives the phase, the second the period if that is not known."""
         self._edge_at = at
         rhythm = self._rhythm
+        if at - since > ONE_RENEWAL * min(self._step, rhythm.period):
+            rhythm.begin_anew()  # how many there were is not known, and a wrong count is a wrong period
+            return
         rhythm.add(since, at)
         narrow = at - since <= 2 * BURST_WIDTH and self._stride * rhythm.error < rhythm.period / 6
         if rhythm.period == math.inf or not (narrow or rhythm.caught >= MOST_EDGES):

@@ -8,14 +8,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from support.sdk_meters import CountedMeters, device
 from support.traces import constant
 
+from carbon_exporter.energy.ledger import EnergySlice
 from carbon_exporter.sdk import trouble
 from carbon_exporter.sdk.base import BoardUse, Edge
 from carbon_exporter.sdk.own_use import UsePoint
@@ -34,6 +37,24 @@ class Look:
         if self.failing:
             raise PermissionError(13, "Permission denied")
         return UsePoint(time.monotonic(), time.process_time(), 0.0, 1e9, 0.0)
+
+
+@dataclass
+class Noting(CountedMeters):
+    """Keeps what it reads until somebody takes it."""
+
+    noted: deque[EnergySlice] = field(default_factory=deque)
+
+    def glance(self) -> bool:
+        self.noted.extend(CountedMeters.read(self))
+        return False
+
+    def take(self) -> Sequence[EnergySlice]:
+        return [self.noted.popleft() for _ in range(len(self.noted))]
+
+    def read(self) -> Sequence[EnergySlice]:
+        self.glance()
+        return self.take()
 
 
 class Ticks:
@@ -99,6 +120,43 @@ def test_a_user_gets_the_energy_between_two_edges() -> None:
     assert last.joules["gpu0"] - first.joules["gpu0"] == pytest.approx(200.0 * seconds, rel=0.02)
     cpu_seconds = end.cpu_seconds - start.cpu_seconds
     assert last.joules["cpu0"] - first.joules["cpu0"] == pytest.approx(10.0 * cpu_seconds, rel=0.05, abs=0.01)
+
+
+def test_who_asks_makes_energy_of_what_was_noted_and_nothing_is_counted_twice() -> None:
+    meters, stop = Noting({GPU: constant(200.0), CPU: constant(40.0)}), threading.Event()
+
+    def ask(sampler: Sampler) -> None:
+        while not stop.wait(0.003):
+            sampler.catch_up()
+
+    with sampling(meters) as sampler:
+        sampler.hold()
+        start = edge()
+        threads = [threading.Thread(target=ask, args=(sampler,), daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(1.5)
+        end = edge()
+        assert eventually(lambda: sampler.odometer.tally(end).settled)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        joules = sampler.odometer.tally(end).joules["gpu0"] - sampler.odometer.tally(start).joules["gpu0"]
+    assert joules == pytest.approx(200.0 * (end.at - start.at), rel=0.02)
+
+
+def test_what_was_noted_waits_for_who_asks_but_not_for_longer_than_half_a_second() -> None:
+    ticks = Ticks()
+    with sampling(Noting({GPU: constant(200.0)}), ticks=ticks) as sampler:
+        sampler.hold()
+        assert eventually(lambda: sampler.odometer.settled_until > 0)
+        before, began = ticks.count, time.monotonic()
+        assert eventually(lambda: ticks.count >= before + 3)
+        assert time.monotonic() - began > 2 * 0.45
+        before, began = ticks.count, time.monotonic()
+        sampler.hurry()
+        assert eventually(lambda: ticks.count >= before + 3)
+        assert time.monotonic() - began < 2 * 0.45
 
 
 def test_it_rests_after_the_last_user_and_wakes_with_the_next() -> None:

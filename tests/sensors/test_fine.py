@@ -191,7 +191,7 @@ def test_nobody_takes_and_only_the_newest_are_kept() -> None:
     crew = Crew([sensor])
     (member,) = crew.members
     (worker,) = member.workers
-    worker.fine._kept.extend(sensor.fine() * 5000)
+    worker.fine._kept.extend((reading, reading.at, 0.0) for reading in sensor.fine() * 5000)
     assert len(crew.take_fine()) <= 1024
     crew.close()
 

@@ -51,6 +51,16 @@ def test_moments_of_a_counter_of_100_ms_are_known_to_milliseconds(
     assert sum(one.at > LEARNT for one in told) <= 12 * (SECONDS - LEARNT)
 
 
+@pytest.mark.parametrize(("often", "very_late"), [(0.3, 0.15), (0.6, 0.15), (0.3, 0.3)])
+def test_a_thread_that_is_held_up_for_longer_than_a_period_learns_no_wrong_one(often: float, very_late: float) -> None:
+    known = []
+    for seed in range(4):
+        counter = Counter(0.1, 0.013 * seed, seed=seed).run(SECONDS + 1)
+        reader = Reader(Pace(0.1), often=often, very_late=very_late, seed=seed)
+        known += fresh(reader.follow(counter, SECONDS))
+    assert covered(known) >= 0.95
+
+
 @pytest.mark.parametrize("period", [0.02, 0.033, 0.05, 0.07, 0.091, 0.137, 0.2])
 def test_a_period_that_the_maker_does_not_tell_is_learnt(period: float) -> None:
     known, readings = [], 0
