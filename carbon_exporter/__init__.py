@@ -22,19 +22,23 @@ from __future__ import annotations
 TYPE_CHECKING = False  # as type checkers know it; importing typing would cost more than all the rest
 if TYPE_CHECKING:
     from carbon_exporter.config import Settings
-    from carbon_exporter.errors import CarbonExporterError
+    from carbon_exporter.errors import BudgetExceeded, CarbonExporterError
     from carbon_exporter.publish.collector import CarbonCollector
     from carbon_exporter.sdk.page_outlet import start_metrics_server
     from carbon_exporter.sdk.processor import CarbonSpanProcessor
+    from carbon_exporter.sdk.run import CarbonRun
     from carbon_exporter.sdk.span import CarbonSpan, carbon_span
+    from carbon_exporter.sdk.track import track
     from carbon_exporter.sdk.tracker import configure
     from carbon_exporter.service import Service
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BudgetExceeded",
     "CarbonCollector",
     "CarbonExporterError",
+    "CarbonRun",
     "CarbonSpan",
     "CarbonSpanProcessor",
     "Service",
@@ -43,11 +47,14 @@ __all__ = [
     "carbon_span",
     "configure",
     "start_metrics_server",
+    "track",
 ]
 
 _HOMES = {
+    "BudgetExceeded": "carbon_exporter.errors",
     "CarbonCollector": "carbon_exporter.publish.collector",
     "CarbonExporterError": "carbon_exporter.errors",
+    "CarbonRun": "carbon_exporter.sdk.run",
     "CarbonSpan": "carbon_exporter.sdk.span",
     "CarbonSpanProcessor": "carbon_exporter.sdk.processor",
     "Service": "carbon_exporter.service",
@@ -55,6 +62,7 @@ _HOMES = {
     "carbon_span": "carbon_exporter.sdk.span",
     "configure": "carbon_exporter.sdk.tracker",
     "start_metrics_server": "carbon_exporter.sdk.page_outlet",
+    "track": "carbon_exporter.sdk.track",
 }
 
 

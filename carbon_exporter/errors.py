@@ -13,6 +13,7 @@
     ├─ StoreError                  durable totals could not be read or written
     ├─ QueryError                  a Prometheus did not answer a question
     │  └─ QueryTooLarge            it could not answer so much at once
+    ├─ BudgetExceeded              a run has used more than its budget, and was told to stop then
     └─ ListenError                 the HTTP server could not take its address
 
 Each carries `remedy`: the command, permission or setting that mends it, or an empty string where nothing can.
@@ -21,6 +22,7 @@ Each carries `remedy`: the command, permission or setting that mends it, or an e
 from __future__ import annotations
 
 __all__ = [
+    "BudgetExceeded",
     "CarbonExporterError",
     "ConfigError",
     "IntensityError",
@@ -111,6 +113,21 @@ class QueryError(CarbonExporterError):
 
 class QueryTooLarge(QueryError):
     """The question needs more samples or time than the server gives: the same one in parts may be answered."""
+
+
+class BudgetExceeded(CarbonExporterError):
+    """A run has used more than its budget: raised between two epochs, and only where `on_exceed` asks for it."""
+
+    def __init__(self, run: str, used: float, budget: float, unit: str) -> None:
+        """`used` and `budget` are in `unit`: g, kWh, or the tariff's currency."""
+        super().__init__(
+            f"run {run} has used {used:.4g} {unit} of its budget of {budget:.4g} {unit}",
+            remedy="go on from its last checkpoint with a larger budget, or with on_exceed='warn'",
+        )
+        self.run = run
+        self.used = used
+        self.budget = budget
+        self.unit = unit
 
 
 class ListenError(CarbonExporterError):

@@ -12,6 +12,7 @@ from typing import Literal
 
 from carbon_exporter.carbon.account import DeviceKey, JobKey, JobTotal
 from carbon_exporter.carbon.grid import Grid
+from carbon_exporter.carbon.runs import RunKey, RunTotal
 from carbon_exporter.carbon.spans import SpanKey, SpanTotal
 from carbon_exporter.jobs.base import Job, PartitionHolder, ResolverHealth
 from carbon_exporter.jobs.roll import JobTold
@@ -116,6 +117,8 @@ class Snapshot:
     jobs_folded: int = 0
     spans: Mapping[SpanKey, SpanTotal] = field(default_factory=dict)
     """What scripts say their parts have used: contained in the jobs, and inclusive of their children."""
+    runs: Mapping[RunKey, RunTotal] = field(default_factory=dict)
+    """What scripts say their whole runs have used: contained in the jobs, and containing their spans."""
     spans_folded: int = 0
     handoff_peers: int | None = None
     """Scripts that are connected; None where there is no socket for them."""
@@ -126,3 +129,5 @@ class Snapshot:
     http_connections: int = 0
     http_refused: Mapping[str, int] = field(default_factory=dict)
     """Requests and connections that the server turned away, by reason."""
+    web_config_well: bool | None = None
+    """Whether the web configuration was good when it was last read; None without one."""

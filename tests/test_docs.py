@@ -229,14 +229,16 @@ def test_the_unit_makes_the_directory_where_scripts_look_for_the_socket() -> Non
     assert unit["RuntimeDirectoryMode"] == "0755"
 
 
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     analyze = need("systemd-analyze")
+    sockets = tmp_path / "carbon-exporter.socket"
+    sockets.write_text((UNIT.parent / sockets.name).read_text())
     # A program that is here stands in for the one that the unit's machine has.
     copy = tmp_path / UNIT.name
     copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text(), flags=re.MULTILINE))
     environ = {**os.environ, "SYSTEMD_LOG_LEVEL": "warning"}
     checked = subprocess.run(
-        [analyze, "verify", "--man=no", copy], capture_output=True, text=True, check=False, env=environ
+        [analyze, "verify", "--man=no", copy, sockets], capture_output=True, text=True, check=False, env=environ
     )
     assert (checked.returncode, checked.stderr) == (0, "")
 

@@ -8,10 +8,11 @@ Limits fold what is too much into one name, so that nothing is lost and nothing 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from carbon_exporter.carbon.runs import RunKey, RunTotal
 from carbon_exporter.jobs.base import OVERFLOW, Job, clean_name
 from carbon_exporter.sensors.base import Kind
 from carbon_exporter.units import Grams, Joules
@@ -113,6 +114,8 @@ class SpanAccount:
         """Of jobs that are not published now, in case they come back: beyond the limits, and never shown."""
         self.folded_total = 0
         """Spans that ended beyond a limit."""
+        self.runs: Callable[[], Mapping[RunKey, RunTotal]] = dict
+        """In a script: what its runs have used until now, for whoever publishes the account."""
 
     @property
     def series(self) -> int:

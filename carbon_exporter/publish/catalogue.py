@@ -61,6 +61,7 @@ _DEVICE = ("device", "kind", "region")
 _VITAL = ("device", "kind")
 _JOB = ("job_name", "job_namespace", "region", "device", "kind")
 _SPAN = ("job_name", "job_namespace", "region", "span", "rank")
+_RUN = ("job_name", "job_namespace", "run", "rank")
 _SPAN_ANYWHERE = ("job_name", "job_namespace", "span", "rank")
 
 CATALOGUE: tuple[Metric, ...] = (
@@ -220,6 +221,41 @@ CATALOGUE: tuple[Metric, ...] = (
         samples.span_values,
     ),
     Metric(
+        "carbon_run_info",
+        "gauge",
+        (*_RUN, "model", "dataset", "batch_size"),
+        "What the script said of the run; exactly one series for each run and rank.",
+        samples.run_info,
+    ),
+    Metric(
+        "carbon_run_energy_kwh_total",
+        "counter",
+        _RUN,
+        "Energy of the run, as its script measures it: within the job's, and containing the run's spans.",
+        samples.run_energy,
+    ),
+    Metric(
+        "carbon_run_co2e_grams_total",
+        "counter",
+        _RUN,
+        "Operational emissions of the run: energy, times grid intensity when it was told, times PUE.",
+        samples.run_grams,
+    ),
+    Metric(
+        "carbon_run_predicted_energy_kwh",
+        "gauge",
+        _RUN,
+        "Energy that the run is likely to have used in the end, by its epochs so far; absent where nobody can tell.",
+        samples.run_predicted_energy,
+    ),
+    Metric(
+        "carbon_run_predicted_co2e_grams",
+        "gauge",
+        _RUN,
+        "Emissions that the run is likely to have caused in the end; absent where nobody can tell.",
+        samples.run_predicted_grams,
+    ),
+    Metric(
         "carbon_grid_intensity_grams_per_kwh",
         "gauge",
         ("region", "provider", "scope", "basis"),
@@ -336,8 +372,15 @@ CATALOGUE: tuple[Metric, ...] = (
         "carbon_http_refused_total",
         "counter",
         ("reason",),
-        "Requests turned away: connections (too many), deadline, or the HTTP status given.",
+        "Requests turned away: connections (too many), deadline, tls (no handshake), or the HTTP status given.",
         samples.http_refused,
+    ),
+    Metric(
+        "carbon_web_config_success",
+        "gauge",
+        (),
+        "Whether the web configuration and its certificates were last read without error; absent without one.",
+        samples.web_config_success,
     ),
     Metric(
         "carbon_exporter_build_info",

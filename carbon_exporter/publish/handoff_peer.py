@@ -49,6 +49,7 @@ class Told(NamedTuple):
     rows: Mapping[tuple[str, str], wire.SpanRow]
     number: int
     """Of the newest message of them; -1 if there is none."""
+    runs: Mapping[tuple[str, str], wire.RunRow] = {}
 
 
 class Peer(asyncio.Protocol):
@@ -73,6 +74,7 @@ class Peer(asyncio.Protocol):
         self._stuck_since: float | None = None
         self._lock = threading.Lock()
         self._rows: dict[tuple[str, str], wire.SpanRow] = {}
+        self._runs: dict[tuple[str, str], wire.RunRow] = {}
         self._names: set[tuple[str, str]] = set()
         self._number = -1
 
@@ -153,13 +155,14 @@ class Peer(asyncio.Protocol):
         """All that it has said since the last call; any thread."""
         with self._lock:
             rows, self._rows = self._rows, {}
+            runs, self._runs = self._runs, {}
             number, self._number = self._number, -1
-        return Told(rows, number)
+        return Told(rows, number, runs)
 
     @property
     def has_told(self) -> bool:
         """Whether `take` would give something."""
-        return bool(self._rows) or self._number >= 0
+        return bool(self._rows) or bool(self._runs) or self._number >= 0
 
     def _read(self, line: bytes) -> None:
         if len(line) > wire.LONGEST_LINE:
@@ -195,11 +198,13 @@ class Peer(asyncio.Protocol):
 
     def _on_spans(self, spans: wire.Spans) -> None:
         self._names.update((row.span, row.job) for row in spans.rows)
+        self._names.update((f"run {row.run}", row.job) for row in spans.runs)
         if len(self._names) > self._limits.spans:
-            self.refuse("spans", f"more than {self._limits.spans} different spans")
+            self.refuse("spans", f"more than {self._limits.spans} different spans and runs")
             return
         with self._lock:
             self._rows.update(((row.span, row.job), row) for row in spans.rows)
+            self._runs.update(((row.run, row.job), row) for row in spans.runs)
             self._number = max(self._number, spans.number)
 
     def _too_late(self) -> None:

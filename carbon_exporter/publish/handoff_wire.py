@@ -26,6 +26,8 @@ __all__ = [
     "Grid",
     "Hello",
     "Refused",
+    "RunRow",
+    "RunSum",
     "Seen",
     "SliceRow",
     "SpanRow",
@@ -64,6 +66,21 @@ class SpanRow(msgspec.Struct, frozen=True, array_like=True):
     container, a pod or a Slurm job."""
 
 
+class RunRow(msgspec.Struct, frozen=True, array_like=True):
+    """The running total of a whole run in a session."""
+
+    run: Text
+    joules: Amount
+    remaining_joules: Amount | None = None
+    """What it is still likely to use; None without a prediction."""
+    remaining_grams: Amount | None = None
+    model: Text = ""
+    dataset: Text = ""
+    batch_size: Text = ""
+    job: Text = ""
+    """As of a span."""
+
+
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """Who a script says it is. Whose process it is, the exporter takes from the kernel."""
 
@@ -77,11 +94,12 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
 
 class Spans(msgspec.Struct, frozen=True, tag="spans"):
-    """Running totals of the span names that have changed."""
+    """Running totals of the span names that have changed, and of runs that have."""
 
     number: Annotated[int, msgspec.Meta(ge=0)]
     """Grows by one a message; `seen` repeats it."""
     rows: Annotated[tuple[SpanRow, ...], msgspec.Meta(max_length=64)]
+    runs: Annotated[tuple[RunRow, ...], msgspec.Meta(max_length=16)] = ()
 
 
 class Watch(msgspec.Struct, frozen=True, tag="watch"):
@@ -168,10 +186,21 @@ class Boards(msgspec.Struct, frozen=True, tag="boards"):
     """False if shares are equal parts among holders whose use is not known."""
 
 
+class RunSum(msgspec.Struct, frozen=True, array_like=True):
+    """What all ranks of a run on this node have used."""
+
+    run: str
+    ranks: int
+    joules: float
+    grams: float
+
+
 class Seen(msgspec.Struct, frozen=True, tag="seen"):
     """The `spans` of this number, and all before, are in the state file."""
 
     number: int
+    runs: tuple[RunSum, ...] = ()
+    """Those of the session, if several ranks have told of them."""
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):

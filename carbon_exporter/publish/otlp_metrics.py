@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from carbon_exporter.carbon.account import DeviceKey, JobKey, JobTotal
+from carbon_exporter.carbon.runs import RunKey, RunTotal
 from carbon_exporter.carbon.spans import SpanKey, SpanTotal
 from carbon_exporter.publish import samples
 from carbon_exporter.publish.samples import LabelValues, Samples
@@ -104,6 +105,28 @@ def _span_grams(key: SpanKey, total: SpanTotal) -> Samples:
     yield (*_span_values(key), key.region), total.grams
 
 
+def _runs(snapshot: Snapshot) -> Mapping[RunKey, RunTotal]:
+    return snapshot.runs
+
+
+def _run_values(key: RunKey) -> LabelValues:
+    return (key.job.name, key.job.namespace, key.run, key.rank)
+
+
+def _run_energy(key: RunKey, total: RunTotal) -> Samples:
+    yield _run_values(key), total.joules
+
+
+def _run_grams(key: RunKey, total: RunTotal) -> Samples:
+    yield _run_values(key), total.grams
+
+
+def _run_ahead(snapshot: Snapshot) -> Samples:
+    for key, total in snapshot.runs.items():
+        if total.predicted_joules is not None:
+            yield _run_values(key), total.predicted_joules
+
+
 class _Sums(NamedTuple):
     """What has no region: the spans of one name add up over regions."""
 
@@ -136,6 +159,7 @@ def _span_recorded(snapshot: Snapshot) -> Samples:
 _HARDWARE = ("hw.id", "hw.type", "carbon.region")
 _JOB = ("carbon.job.name", "carbon.job.namespace", "carbon.region", "carbon.device", "carbon.kind")
 _SPAN = ("carbon.job.name", "carbon.job.namespace", "carbon.span.name", "carbon.rank")
+_RUN = ("carbon.job.name", "carbon.job.namespace", "carbon.run", "carbon.rank")
 
 COUNTERS: tuple[Counter, ...] = (
     Counter("hw.energy", "J", "Energy the device has used.", _HARDWARE, _devices, _device_energy),
@@ -159,6 +183,8 @@ COUNTERS: tuple[Counter, ...] = (
         _span_grams,
     ),
     Counter("carbon.span.duration", "s", "Time that spans were open.", _SPAN, _spans_anywhere, _span_seconds),
+    Counter("carbon.run.energy", "J", "Energy the run has used.", _RUN, _runs, _run_energy),
+    Counter("carbon.run.co2e", "g", "Operational CO2e of the run's energy.", _RUN, _runs, _run_grams),
     Counter("carbon.spans", "{span}", "Spans that ended.", _SPAN, _spans_anywhere, _span_count),
 )
 
@@ -179,6 +205,15 @@ GAUGES: tuple[Gauge, ...] = (
         (*_SPAN, "carbon.value.name"),
         _span_recorded,
     ),
+    Gauge(
+        "carbon.run.info",
+        "",
+        "What the script said of the run.",
+        (*_RUN, "carbon.run.model", "carbon.run.dataset", "carbon.run.batch_size"),
+        samples.run_info,
+    ),
+    Gauge("carbon.run.predicted.energy", "J", "Energy the run is likely to use in all.", _RUN, _run_ahead),
+    Gauge("carbon.run.predicted.co2e", "g", "CO2e the run is likely to cause.", _RUN, samples.run_predicted_grams),
 )
 
 

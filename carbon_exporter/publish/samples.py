@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from carbon_exporter import __version__
 from carbon_exporter.carbon.account import JobKey
+from carbon_exporter.carbon.runs import RunKey
 from carbon_exporter.carbon.spans import SpanKey, SpanTotal
 from carbon_exporter.jobs.base import RESERVED
 from carbon_exporter.jobs.naming import JobInfo
@@ -223,6 +224,34 @@ def spans_folded(snapshot: Snapshot) -> Samples:
     yield (), float(snapshot.spans_folded)
 
 
+def _run_values(key: RunKey) -> LabelValues:
+    return (key.job.name, key.job.namespace, key.run, key.rank)
+
+
+def run_info(snapshot: Snapshot) -> Samples:
+    return (((*_run_values(key), *total.facts), 1.0) for key, total in snapshot.runs.items())
+
+
+def run_energy(snapshot: Snapshot) -> Samples:
+    return ((_run_values(key), kilowatt_hours(total.joules)) for key, total in snapshot.runs.items())
+
+
+def run_grams(snapshot: Snapshot) -> Samples:
+    return ((_run_values(key), float(total.grams)) for key, total in snapshot.runs.items())
+
+
+def run_predicted_energy(snapshot: Snapshot) -> Samples:
+    for key, total in snapshot.runs.items():
+        if total.predicted_joules is not None:
+            yield _run_values(key), kilowatt_hours(total.predicted_joules)
+
+
+def run_predicted_grams(snapshot: Snapshot) -> Samples:
+    for key, total in snapshot.runs.items():
+        if total.predicted_grams is not None:
+            yield _run_values(key), float(total.predicted_grams)
+
+
 def handoff_peers(snapshot: Snapshot) -> Samples:
     return [] if snapshot.handoff_peers is None else [((), float(snapshot.handoff_peers))]
 
@@ -241,6 +270,10 @@ def http_connections(snapshot: Snapshot) -> Samples:
 
 def http_refused(snapshot: Snapshot) -> Samples:
     return (((reason,), float(count)) for reason, count in snapshot.http_refused.items())
+
+
+def web_config_success(snapshot: Snapshot) -> Samples:
+    return [] if snapshot.web_config_well is None else [((), float(snapshot.web_config_well))]
 
 
 def build_info(_: Snapshot) -> Samples:

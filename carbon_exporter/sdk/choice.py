@@ -48,7 +48,8 @@ def choose(
 
     `pids` are those of this process tree, `wanted` the boards that spans ask for.
     """
-    own = own_identity(environ, sys.argv, new=new_run(), job=options.job, run=options.run, rank=options.rank)
+    run = options.first_run or options.run
+    own = own_identity(environ, sys.argv, new=new_run(), job=options.job, run=run, rank=options.rank)
     asked = options.path or environ.get("CARBON_SDK", "") or "auto"
     if asked in {"auto", "exporter"}:
         linked = _exporter(options, environ, own)

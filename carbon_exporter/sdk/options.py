@@ -10,7 +10,7 @@ PATHS = ("auto", "exporter", "opentelemetry", "page", "pushgateway", "off")
 class Options:
     """What `configure` was told; empty where the environment decides."""
 
-    __slots__ = ("job", "path", "pue", "pushgateway", "rank", "region", "run", "socket", "whole_tree")
+    __slots__ = ("first_run", "job", "path", "pue", "pushgateway", "rank", "region", "run", "socket", "whole_tree")
 
     def __init__(
         self,
@@ -33,6 +33,8 @@ class Options:
         self.path, self.job, self.run, self.rank = path, job, run, rank
         self.region, self.pue, self.socket, self.pushgateway = region, pue, socket, pushgateway
         self.whole_tree = whole_tree
+        self.first_run = ""
+        """Of a `CarbonRun` that was entered before anything else was measured: its name is then the process's run."""
 
 
 def _refused(key: str, value: object, accepted: str) -> Exception:

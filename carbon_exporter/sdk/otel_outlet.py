@@ -41,7 +41,7 @@ __all__ = ["MOST_POINTS", "OtelOutlet", "is_configured"]
 
 MOST_POINTS = 1900
 _SCOPE = "carbon_exporter"
-_OF_SPANS = "carbon.span"
+_OF_SCRIPTS = ("carbon.span", "carbon.run.")
 _FOLDS = {"carbon.job.name": OVERFLOW.name, "carbon.job.namespace": OVERFLOW.namespace, "carbon.span.name": FOLDED}
 """Attributes of a point beyond the limit; the others, of which there are few values, it keeps."""
 
@@ -113,11 +113,11 @@ class _Source:
 
         self._takes_context = "context" in inspect.signature(Observation).parameters  # since 1.28
         for counter in COUNTERS:
-            if counter.name.startswith(_OF_SPANS):
+            if counter.name.startswith(_OF_SCRIPTS):
                 callback = partial(self._observe, counter)
                 meter.create_observable_counter(counter.name, [callback], counter.unit, counter.help)
         for gauge in GAUGES:
-            if gauge.name.startswith(_OF_SPANS):
+            if gauge.name.startswith(_OF_SCRIPTS):
                 meter.create_observable_gauge(gauge.name, [partial(self._look, gauge)], gauge.unit, gauge.help)
 
     def hand_out(self, account: SpanAccount, grid: Grid) -> None:

@@ -1,8 +1,9 @@
 """Spans to a Prometheus Pushgateway, for scripts that nothing can scrape and no exporter is near.
 
 Each process has a group of its own: job, run, rank and instance (host and process), so that ranks do not overwrite each
-other. At the end of a script its group stays, which is what a Pushgateway is for: the totals of a batch job that has
-ended. Nobody but you deletes it (`curl -X DELETE URL`, or the gateway's page).
+other. A gateway puts a group's labels over those of what is pushed, so each further run of a process has another one.
+At the end of a script its group stays, which is what a Pushgateway is for: the totals of a batch job that has ended.
+Nobody but you deletes it (`curl -X DELETE URL`, or the gateway's page).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
@@ -23,7 +25,7 @@ from carbon_exporter.carbon.spans import SpanAccount
 from carbon_exporter.publish.catalogue import utf8
 from carbon_exporter.publish.prometheus import CONTENT_TYPES
 from carbon_exporter.sdk.base import Identity
-from carbon_exporter.sdk.exposition import SpanExposition
+from carbon_exporter.sdk.exposition import RUN_METRICS, SpanExposition
 from carbon_exporter.sdk.own_grid import own_grid
 
 __all__ = ["PushOutlet", "grouping_path"]
@@ -47,17 +49,19 @@ class PushOutlet:
         """`url` is `http[s]://[USER:PASSWORD@]HOST[:PORT][/PATH]`; without a scheme it is `http`."""
         parts = _parts(url)
         self._base, self._credentials = _without_credentials(parts), _credentials(parts)
-        self._exposition = SpanExposition(grid)
+        self._grid, self._exposition = grid, SpanExposition(grid)
         self._period = period
-        self._url = ""
+        self._identity, self._account = Identity(""), SpanAccount()
+        self._of_runs: dict[str, SpanExposition] = {}
+        """Of runs that are not the process's own."""
         self._thread: threading.Thread | None = None
         self._changed, self._closing = threading.Event(), threading.Event()
         self._due = self._warned = False
 
     def start(self, account: SpanAccount, identity: Identity) -> None:
         """Push this account from now on."""
-        self._url = f"{self._base}/metrics/{grouping_path(identity, f'{socket.gethostname()}:{os.getpid()}')}"
-        self._exposition.start(account)
+        self._identity, self._account = identity, account
+        self._exposition.start(account, identity.run)
         self._thread = threading.Thread(target=self._run, name="carbon-push", daemon=True)
         self._thread.start()
 
@@ -97,17 +101,27 @@ class PushOutlet:
                 _log.warning("the Pushgateway at %s does not take spans: %s; it is tried again", self._base, trouble)
 
     def _put(self) -> str:
+        """Empty if all groups arrived."""
+        own = self._identity.run
+        for run in {key.run for key in self._account.runs()} - {own, *self._of_runs} if own else ():
+            self._of_runs[run] = SpanExposition(self._grid, RUN_METRICS)
+            self._of_runs[run].start(self._account, run)
+        groups = [(own, self._exposition), *self._of_runs.items()]
+        return next((trouble for trouble in (self._put_group(*group) for group in groups) if trouble), "")
+
+    def _put_group(self, run: str, exposition: SpanExposition) -> str:
         """Empty if it arrived. No text of the library leaves here, for it may quote credentials."""
         import requests  # noqa: PLC0415 - only who pushes pays for it
         from requests.auth import HTTPBasicAuth  # noqa: PLC0415
 
-        latest = self._exposition.latest()
+        latest = exposition.latest()
         if latest is None:
             return ""
+        group = grouping_path(replace(self._identity, run=run), f"{socket.gethostname()}:{os.getpid()}")
         _stay_untraced()
         try:
             with requests.put(
-                self._url,
+                f"{self._base}/metrics/{group}",
                 data=latest[1].page("text", compressed=False),
                 headers={"Content-Type": CONTENT_TYPES["text"]},
                 auth=HTTPBasicAuth(*self._credentials) if self._credentials else None,

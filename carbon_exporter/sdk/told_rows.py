@@ -11,8 +11,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias, get_args
 
+from carbon_exporter.carbon.runs import RunKey, RunTotal
 from carbon_exporter.carbon.spans import SpanKey, SpanTotal, Trace
 from carbon_exporter.publish.handoff_wire import LONGEST_LINE, KindName, SpanRow, Spans, encode, fit
+from carbon_exporter.sdk.told_runs import ToldRuns
 from carbon_exporter.units import Joules
 
 __all__ = ["MOST_ROWS", "ToldRows"]
@@ -41,16 +43,17 @@ class ToldRows:
         self._sent: dict[Place, int] = {}
         """The last message that each was in, until that is safe."""
         self._number = 0
+        self._runs = ToldRuns()
 
     @property
     def due(self) -> bool:
         """Whether there is something to send."""
-        return bool(self._due)
+        return bool(self._due) or self._runs.due
 
     @property
     def unsafe(self) -> frozenset[Place]:
-        """Those with a total that the exporter may not have yet."""
-        return frozenset(self._due) | frozenset(self._sent)
+        """Those with a total that the exporter may not have yet, spans or runs."""
+        return frozenset(self._due) | frozenset(self._sent) | self._runs.unsafe
 
     def note(self, totals: Mapping[SpanKey, SpanTotal]) -> None:
         """The account as it stands now; a total that is another object than before has changed."""
@@ -61,13 +64,17 @@ class ToldRows:
                 parts[key] = total
                 self._due[place] = None
 
+    def note_runs(self, totals: Mapping[RunKey, RunTotal]) -> None:
+        """The runs as they stand now."""
+        self._runs.note(totals, self.own_job)
+
     def take(self) -> bytes | None:
         """The next message as a line, None if nothing is due. What is in it counts as sent."""
-        places = list(self._due)[:MOST_ROWS]
-        if not places:
+        if not self.due:
             return None
-        rows = [self._row(place) for place in places]
-        while len(line := encode(Spans(self._number + 1, tuple(rows)))) > LONGEST_LINE and len(rows) > 1:
+        places = list(self._due)[:MOST_ROWS]
+        rows, runs = [self._row(place) for place in places], self._runs.take(self._number + 1)
+        while len(line := encode(Spans(self._number + 1, tuple(rows), runs))) > LONGEST_LINE and len(rows) > 1:
             del rows[len(rows) // 2 :]
         self._number += 1
         for place in places[: len(rows)]:
@@ -78,15 +85,18 @@ class ToldRows:
     def seen(self, number: int) -> None:
         """The exporter holds the message of this number, and all before."""
         self._sent = {place: sent for place, sent in self._sent.items() if sent > number}
+        self._runs.seen(number)
 
     def lost(self) -> None:
         """The connection has broken: what was not seen is due again."""
         self._due.update(dict.fromkeys(self._sent))
         self._sent.clear()
+        self._runs.lost()
 
     def trust(self) -> None:
         """The session ends: what the kernel has taken must do."""
         self._sent.clear()
+        self._runs.trust()
 
     def _row(self, place: Place) -> SpanRow:
         totals = tuple(self._parts[place].values())

@@ -21,7 +21,7 @@ from carbon_exporter.config import RELOADABLE, Settings, settings_table
 from carbon_exporter.errors import CarbonExporterError, ConfigError
 from carbon_exporter.jobs.namer import Namer
 from carbon_exporter.publish.history import History
-from carbon_exporter.publish.http import Address, Server
+from carbon_exporter.publish.http import Address
 from carbon_exporter.publish.otlp import OtlpPush
 from carbon_exporter.publish.prometheus import Renderer
 from carbon_exporter.publish.web import Published, Web
@@ -29,13 +29,14 @@ from carbon_exporter.sensors.base import Host, Sensor
 from carbon_exporter.sensors.lookout import Lookout
 from carbon_exporter.sensors.registry import Finding, discover
 from carbon_exporter.sensors.replay import Replay
+from carbon_exporter.service.front import Front
 from carbon_exporter.service.handoff import Handoff
 from carbon_exporter.service.keeper import Keeper, open_keeper
 from carbon_exporter.service.outside import directories_of, order_of, privacy_of
 from carbon_exporter.service.pipeline import Pipeline
 from carbon_exporter.snapshot import Snapshot
 
-__all__ = ["OUTDATED", "Parts", "Service", "find_sensors", "host_of", "parse_address"]
+__all__ = ["OUTDATED", "Parts", "Service", "find_sensors", "host_of"]
 
 _log = logging.getLogger(__name__)
 OUTDATED = 75
@@ -87,7 +88,7 @@ class Service:
     """One exporter. `start`, then `run` on the main thread; `stop` and `reload` from anywhere."""
 
     def __init__(self, settings: Settings, environ: Mapping[str, str], host: Host | None = None) -> None:
-        """Finds the grid and the sensors. Raises `ConfigError` or `IntensityError` for settings that cannot be."""
+        """Finds grid and sensors. Raises `ConfigError`, `IntensityError` or `ListenError` for what cannot be used."""
         self.settings = settings
         self._environ = dict(environ)
         self._parts = Parts(settings, self._environ, host)
@@ -96,7 +97,7 @@ class Service:
         self._published: Published | None = None
         self._history = History()
         web = Web(lambda: self._published, self._renderer, _node(), self._history)
-        self._server = Server(parse_address(settings.listen), web.answer)
+        self._front = Front(settings, self._environ, web.answer)
         self._keeper = open_keeper(settings.storage, self._environ, self.host.wall)
         self._pipeline: Pipeline | None = None
         self._handoff: Handoff | None = None
@@ -116,11 +117,11 @@ class Service:
     @property
     def address(self) -> Address:
         """Where it listens; the real port once started."""
-        return self._server.address
+        return self._front.address
 
     def start(self) -> None:
         """Bind the address, restore the totals, take the first sample. Raises `ListenError`."""
-        self._server.start()
+        self._front.start()
         self._parts.start()
         self._pipeline = self._parts.join(self._keeper)
         _warn(self.grid)
@@ -177,7 +178,7 @@ class Service:
         """Stop serving and give everything back."""
         if self._handoff is not None:
             self._handoff.stop()
-        self._server.stop()
+        self._front.stop()
         self._waker.close()
         self._wakened.close()
         self._parts.close()
@@ -210,8 +211,9 @@ class Service:
                 handoff.report(self.grid)
             snapshot = dataclasses.replace(
                 snapshot,
-                http_connections=self._server.connections,
-                http_refused=self._server.refused,
+                http_connections=self._front.connections,
+                http_refused=self._front.refused,
+                web_config_well=self._front.is_well,
                 handoff_peers=handoff.peers if handoff else None,
                 handoff_refused=handoff.refused if handoff else {},
             )
@@ -227,6 +229,7 @@ class Service:
         load, self._reload = self._reload, None
         if load is None or self._pipeline is None:
             return
+        self._front.reload()
         try:
             wanted = load()
             changed = {field: getattr(wanted, field) for field in RELOADABLE}
@@ -263,14 +266,6 @@ def find_sensors(settings: Settings, host: Host) -> tuple[tuple[Sensor, ...], tu
         replay.name, "active", replay.devices, None, f"plays {settings.replay}: not this machine's readings", ""
     )
     return (replay,), (finding,)
-
-
-def parse_address(text: str) -> Address:
-    """An address from `HOST:PORT`, `:PORT` or `unix:/PATH`, as `config` has checked it."""
-    if text.startswith("unix:"):
-        return Address(path=text.removeprefix("unix:"))
-    host, _, port = text.rpartition(":")
-    return Address(host.strip("[]"), int(port))
 
 
 def _grid(settings: Settings, environ: Mapping[str, str]) -> Grid:

@@ -232,7 +232,8 @@ class Handoff:
                 return
         told, pipeline = peer.take(), self._pipeline
         wall = self._host.wall()
-        pipeline.spans.tell(session, told.rows.values(), pipeline.grid, shows=pipeline.shows, now=now, wall=wall)
+        rows, runs = told.rows.values(), told.runs.values()
+        pipeline.spans.tell(session, rows, pipeline.grid, shows=pipeline.shows, now=now, wall=wall, runs=runs)
         if told.number >= 0 and not peer.gone:
             self._unsafe[peer] = max(told.number, self._unsafe.get(peer, -1))
 
@@ -240,7 +241,15 @@ class Handoff:
         """The state file holds all that was taken."""
         unsafe, self._unsafe = self._unsafe, {}
         for peer, number in unsafe.items():
-            self._server.say(peer, wire.encode(wire.Seen(number)))
+            self._server.say(peer, wire.encode(wire.Seen(number, self._sums(peer))))
+
+    def _sums(self, peer: Peer) -> tuple[wire.RunSum, ...]:
+        """What all ranks of its runs have used here."""
+        session = peer.session
+        if not isinstance(session, Session):
+            return ()
+        own = {clean_name(run) for run, job in session.runs if not job}
+        return self._pipeline.spans.runs.sums(session.job, own)
 
     def _may_return(self, session: Session, now: float) -> bool:
         """Whether its process may connect again: as long as it lives; where we cannot see that, for a while."""

@@ -303,6 +303,7 @@ class Pipeline:
             running={job: self._roll.why(job) for job in self._running(activity)},
             jobs_folded=self._book.folded_total,
             spans=self.spans.shown(self._privacy.shows),
+            runs=self.spans.runs.shown(self._privacy.shows),
             spans_folded=self.spans.account.folded_total,
             sensors=tuple(sensor_health(self.crew.members, self._findings)),
             resolvers=self._resolvers,
@@ -318,7 +319,8 @@ def _as_one(parts: Sequence[JobSlice]) -> list[EnergySlice]:
 
 
 def _span_limits(settings: Settings) -> SpanLimits:
-    return SpanLimits(settings.spans_max, settings.series_max, settings.jobs_linger, settings.jobs_retain)
+    series, linger, retain = settings.series_max, settings.jobs_linger, settings.jobs_retain
+    return SpanLimits(settings.spans_max, series, linger, retain, settings.runs_max)
 
 
 def _date(unix_seconds: float) -> str:

@@ -17,7 +17,7 @@ from carbon_exporter.carbon.base import Intensity
 from carbon_exporter.carbon.grid import Grid
 from carbon_exporter.carbon.spans import FOLDED, SpanEntry, SpanKey, Trace, clean_span
 from carbon_exporter.jobs.base import Job, clean_name
-from carbon_exporter.publish.handoff_wire import SpanRow
+from carbon_exporter.publish.handoff_wire import RunRow, SpanRow
 from carbon_exporter.sensors.base import Kind
 from carbon_exporter.units import Joules, grams_emitted
 
@@ -53,6 +53,8 @@ class Session:
     """Whether the script may say of a span that it is another job's, since it named itself."""
     rows: dict[tuple[str, str], SpanRow] = field(default_factory=dict)
     """The highest totals, by the names of span and job that the script gives."""
+    runs: dict[tuple[str, str], RunRow] = field(default_factory=dict)
+    """Likewise, of runs."""
 
 
 class SessionRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -68,6 +70,7 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     namespace: str
     rank: str
     rows: tuple[SpanRow, ...]
+    runs: tuple[RunRow, ...] = ()
 
 
 class Sessions:
@@ -101,13 +104,23 @@ class Sessions:
             news.append(fresh(before, row))
         return news
 
+    def tell_runs(self, session: Session, rows: Iterable[RunRow]) -> list[tuple[RunRow, float]]:
+        """Rows with the joules that are new since the last time."""
+        news = []
+        for row in rows:
+            before = session.runs.get((row.run, row.job))
+            known = before.joules if before else 0.0
+            session.runs[row.run, row.job] = row if row.joules >= known else msgspec.structs.replace(row, joules=known)
+            news.append((row, max(0.0, row.joules - known)))
+        return news
+
     def forget(self, keep: Callable[[Session], bool]) -> None:
         """Forget sessions that can tell nothing any more; of a user with very many names the oldest, too."""
         self._sessions = {name: one for name, one in self._sessions.items() if keep(one)}
         rows: dict[int, int] = {}
         for name, one in sorted(self._sessions.items(), key=lambda item: -item[1].at):
             uid = one.owner.uid
-            rows[uid] = rows.get(uid, 0) + 1 + len(one.rows)
+            rows[uid] = rows.get(uid, 0) + 1 + len(one.rows) + len(one.runs)
             if rows[uid] > _MOST_ROWS * (1 if uid else _ROOT):
                 del self._sessions[name]
 
@@ -122,18 +135,23 @@ class Sessions:
                 one.job.namespace,
                 one.rank,
                 (*one.rows.values(),),
+                (*one.runs.values(),),
             )
             for name, one in self._sessions.items()
-            if one.rows
+            if one.rows or one.runs
         ]
 
     def restore(self, rows: Iterable[SessionRow], now: float) -> None:
         """Go on from an earlier life; `now` is the moment of the save on this life's monotonic clock."""
         for row in rows:
             owner = Owner(row.uid, row.pid, row.started, row.door)
-            told = {(one.span, one.job): one for one in row.rows}
             self._sessions[row.session] = Session(
-                owner, now - row.seconds_ago, Job(row.name, row.namespace), row.rank, rows=told
+                owner,
+                now - row.seconds_ago,
+                Job(row.name, row.namespace),
+                row.rank,
+                rows={(one.span, one.job): one for one in row.rows},
+                runs={(one.run, one.job): one for one in row.runs},
             )
 
 

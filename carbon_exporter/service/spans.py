@@ -13,10 +13,12 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from carbon_exporter.carbon.grid import Grid
+from carbon_exporter.carbon.runs import RunKey
 from carbon_exporter.carbon.spans import FOLDED, SpanAccount, SpanEntry, SpanKey, SpanTotal
 from carbon_exporter.jobs.base import OVERFLOW, Job, clean_name
-from carbon_exporter.publish.handoff_wire import SpanRow
+from carbon_exporter.publish.handoff_wire import RunRow, SpanRow
 from carbon_exporter.sensors.base import Kind
+from carbon_exporter.service.runs import RunBook, SavedRuns
 from carbon_exporter.service.sessions import Session, SessionRow, Sessions, entry_of
 from carbon_exporter.units import Grams, Joules
 
@@ -25,7 +27,9 @@ __all__ = ["MOST_SPANS", "SavedSpans", "SpanBook", "SpanLimits"]
 MOST_SPANS = 256
 MOST_VALUES = 8
 _SERIES_PART = 3
-"""Spans have a third of series.max: jobs come first."""
+"""Spans have a third of series.max: jobs come first,"""
+_RUNS_PART = 6
+"""and runs a sixth."""
 
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -62,10 +66,11 @@ class SavedSpans(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seen: list[SavedJob] = []
     sessions: list[SessionRow] = []
     folded_total: Annotated[int, msgspec.Meta(ge=0)] = 0
+    runs: SavedRuns = msgspec.field(default_factory=SavedRuns)
 
 
 class SpanLimits(NamedTuple):
-    """How many spans, and for how long: the settings spans.max, series.max, jobs.linger and jobs.retain."""
+    """How many, and for how long: the settings spans.max, series.max, jobs.linger, jobs.retain and runs.max."""
 
     per_job: int
     """Spans of a job and rank."""
@@ -74,6 +79,8 @@ class SpanLimits(NamedTuple):
     """Seconds."""
     retain: float
     """Seconds."""
+    runs: int = 8
+    """Runs of a job."""
 
 
 class SpanBook:
@@ -83,6 +90,7 @@ class SpanBook:
         """Empty; `limits` may be set anew at any time: what is beyond them by then stays as it is."""
         self.limits = limits
         self.account = SpanAccount(most=MOST_SPANS, values=MOST_VALUES)
+        self.runs = RunBook(limits.runs, limits.series_max // _RUNS_PART)
         self.sessions = Sessions()
         self._collected: list[SpanEntry] = []
         self._announced: list[SpanEntry] = []
@@ -98,6 +106,7 @@ class SpanBook:
         shows: Callable[[Job], bool],
         now: float,
         wall: float,
+        runs: Iterable[RunRow] = (),
     ) -> None:
         """Take what a script has told, at the price of now; of a job that is not shown only that it was there."""
         for row in self.sessions.tell(session, rows, now):
@@ -106,6 +115,11 @@ class SpanBook:
             self._seen[OVERFLOW if hidden else job] = now
             entry = entry_of(row, job, session.rank, grid, wall)
             self._collected.append(_unnamed(entry) if hidden else entry)
+        for run, more in self.sessions.tell_runs(session, runs):
+            job, name = _job_of(run, session), clean_name(run.run)
+            if name and shows(job):
+                self._seen[job] = now
+                self.runs.tell(RunKey(job, name, session.rank), run, more, grid)
 
     def see(self, job: Job, now: float) -> None:
         """A script of this job is connected."""
@@ -124,7 +138,10 @@ class SpanBook:
         self._seen = {job: at for job, at in self._seen.items() if now - at <= max(retain, linger)}
         busy = {entry.key.job for entry in self._announced} | self._posted
         self.account.keep(self._seen.keys() | busy)
-        self.account.rest({job for job, at in self._seen.items() if now - at <= linger} | busy)
+        shown = {job for job, at in self._seen.items() if now - at <= linger} | busy
+        self.account.rest(shown)
+        self.runs.per_job, self.runs.series_max = self.limits.runs, self.limits.series_max // _RUNS_PART
+        self.runs.turn(shown, self._seen.keys() | busy)
 
     def shown(self, shows: Callable[[Job], bool]) -> Mapping[SpanKey, SpanTotal]:
         """The totals to publish."""
@@ -133,8 +150,8 @@ class SpanBook:
 
     @property
     def series(self) -> int:
-        """How many series the spans make."""
-        return self.account.series
+        """How many series spans and runs make."""
+        return self.account.series + self.runs.series
 
     def forget_sessions(self, keep: Callable[[Session], bool]) -> None:
         """Forget sessions that can tell nothing any more."""
@@ -150,6 +167,7 @@ class SpanBook:
             [SavedJob(job.name, job.namespace, max(0.0, now - at)) for job, at in self._seen.items()],
             self.sessions.saved(now),
             self.account.folded_total,
+            self.runs.saved(),
         )
 
     def restore(self, saved: SavedSpans, *, saved_at: float, same_boot: bool) -> None:
@@ -158,13 +176,14 @@ class SpanBook:
         What was pending is announced again at the first tick. After a reboot no script of then runs any more.
         """
         self.account.restore(_totals(saved.totals), saved.folded_total, _totals(saved.resting))
+        self.runs.restore(saved.runs)
         self._collected = [_entry(row) for row in saved.pending]
         self._seen = {Job(row.name, row.namespace): saved_at - row.seconds_ago for row in saved.seen}
         if same_boot:
             self.sessions.restore(saved.sessions, saved_at)
 
 
-def _job_of(row: SpanRow, session: Session) -> Job:
+def _job_of(row: SpanRow | RunRow, session: Session) -> Job:
     """The session's, unless the script may name another and does."""
     name = clean_name(row.job) if session.free else ""
     return session.job._replace(name=name) if name else session.job

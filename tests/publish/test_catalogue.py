@@ -18,6 +18,7 @@ TARGET_LABELS = {"job", "namespace", "pod", "container", "node", "service", "ins
 DEVICE = {"device", "kind", "region"}
 JOB = {"job_name", "job_namespace", *DEVICE}
 SPAN = {"job_name", "job_namespace", "span", "rank"}
+RUN = {"job_name", "job_namespace", "run", "rank"}
 CONTRACT = {
     "carbon_device_power_watts": ("gauge", DEVICE),
     "carbon_device_energy_kwh_total": ("counter", DEVICE),
@@ -32,6 +33,11 @@ CONTRACT = {
     "carbon_span_duration_seconds_total": ("counter", SPAN),
     "carbon_spans_total": ("counter", SPAN),
     "carbon_span_value": ("gauge", {*SPAN, "name"}),
+    "carbon_run_info": ("gauge", {*RUN, "model", "dataset", "batch_size"}),
+    "carbon_run_energy_kwh_total": ("counter", RUN),
+    "carbon_run_co2e_grams_total": ("counter", RUN),
+    "carbon_run_predicted_energy_kwh": ("gauge", RUN),
+    "carbon_run_predicted_co2e_grams": ("gauge", RUN),
     "carbon_spans_folded_total": ("counter", set[str]()),
     "carbon_handoff_peers": ("gauge", set[str]()),
     "carbon_handoff_refused_total": ("counter", {"reason"}),
@@ -51,6 +57,7 @@ CONTRACT = {
     "carbon_store_last_write_timestamp_seconds": ("gauge", set[str]()),
     "carbon_http_connections": ("gauge", set[str]()),
     "carbon_http_refused_total": ("counter", {"reason"}),
+    "carbon_web_config_success": ("gauge", set[str]()),
     "carbon_exporter_build_info": ("gauge", {"version", "revision", "python"}),
 }
 """What dashboards and rules may rely on: a label more is allowed, one less or another type is not."""

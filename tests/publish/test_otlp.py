@@ -77,6 +77,11 @@ def test_a_receiver_gets_devices_jobs_spans_and_the_grid_in_base_units() -> None
         ("carbon.span.duration", "s", True),
         ("carbon.spans", "{span}", True),
         ("carbon.span.value", "", None),
+        ("carbon.run.energy", "J", True),
+        ("carbon.run.co2e", "g", True),
+        ("carbon.run.info", "", None),
+        ("carbon.run.predicted.energy", "J", None),
+        ("carbon.run.predicted.co2e", "g", None),
         ("carbon.grid.intensity", "g/kWh", None),
     }
     cpu = (("carbon.region", "FR"), ("hw.id", "cpu0"), ("hw.name", "Xeon"), ("hw.type", "cpu"))

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from carbon_exporter.sdk.baggage import JOB, RUN, Carried, baggage_of
 from carbon_exporter.sdk.base import Identity
 from carbon_exporter.sdk.identity import new_run, own_identity, script_name
+from carbon_exporter.sdk.ranks import world_of
 
 SLURM = {"SLURM_JOB_ID": "211", "SLURM_JOB_NAME": "vit"}
 
@@ -38,6 +40,38 @@ def test_the_run_is_the_schedulers_unless_it_is_said() -> None:
     assert [identity(one).run for one in ({}, SLURM, task)] == ["new", "211", "208_3"]
     assert identity({**SLURM, "CARBON_RUN": "seven"}).run == "seven"
     assert identity({"CARBON_RUN": "seven"}, run="eight").run == "eight"
+
+
+def test_ranks_share_the_name_that_their_launcher_has_for_the_run_and_a_restart_keeps_it() -> None:
+    torchrun = {"TORCHELASTIC_RUN_ID": "7f3a", "TORCHELASTIC_RESTART_COUNT": "2"}
+    assert identity(torchrun).run == "7f3a"
+    assert identity({"TORCHELASTIC_RUN_ID": "none"}).run == "new", "what torchrun calls a run without a name"
+    assert identity({**torchrun, **SLURM}).run == "211"
+    assert identity({"PMIX_NAMESPACE": "prterun-n1-77@1"}).run == "prterun-n1-77@1"
+
+
+def test_baggage_names_job_and_run_after_what_is_said_and_before_the_scheduler() -> None:
+    carried = {"BAGGAGE": "a=b, carbon.job.name=t%C3%A4glich;p=1 , carbon.run = r%2C7,broken,=x"}
+    assert identity({**carried, **SLURM}) == Identity("täglich", "", "r,7", "")
+    told = identity({**carried, "CARBON_JOB": "mine", "CARBON_RUN": "seven"})
+    assert (told.job, told.run) == ("mine", "seven")
+
+
+@given(st.text(max_size=40))
+def test_no_baggage_can_do_harm(text: str) -> None:
+    assert identity({"BAGGAGE": text}).run
+    assert baggage_of({"BAGGAGE": "x" * 9000}) == {}
+
+
+@given(st.text(max_size=20), st.text(max_size=20).filter(str.strip))
+def test_what_is_carried_arrives(job: str, run: str) -> None:
+    arrived = baggage_of(Carried(job, run, {"BAGGAGE": "tenant=a"}).variables())
+    assert (arrived.get(JOB, ""), arrived[RUN], arrived["tenant"]) == (job, run, "a")
+
+
+@pytest.mark.parametrize(("size", "several"), [("8", 8), ("1", 1), ("", 1)])
+def test_the_world_is_as_large_as_the_launcher_says(size: str, several: int) -> None:
+    assert world_of({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": size}) == several
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.view import View
 
+from carbon_exporter.carbon.runs import RunFacts, RunKey, RunTotal
 from carbon_exporter.carbon.spans import SpanAccount, SpanEntry, SpanKey, Trace
 from carbon_exporter.jobs.base import Job
 from carbon_exporter.sdk.base import Identity, Outlet
@@ -90,6 +91,28 @@ def test_energy_emissions_time_count_and_values_go_out_in_base_units() -> None:
     for name, (attributes, value) in expected.items():
         assert points_of(found[name]) == {tuple(sorted(attributes.items())): value}, name
         assert getattr(found[name].data, "is_monotonic", None) == (None if name == "carbon.span.value" else True)
+
+
+def test_runs_go_out_with_what_is_predicted_of_them() -> None:
+    account = SpanAccount()
+    facts = RunFacts("resnet", "", "256")
+    total = RunTotal(Joules(7.0), Grams(0.5), Joules(3.0), Grams(0.25), facts)
+    account.runs = lambda: {RunKey(Job("train"), "4711", "3"): total, RunKey(Job("train"), "4712", "3"): unpredicted}
+    unpredicted = RunTotal(Joules(1.0), Grams(0.1))
+    with collected(account) as reader:
+        found = metrics_of(reader)
+    run = {"carbon.job.name": "train", "carbon.rank": "3", "carbon.run": "4711"}
+    expected = {
+        "carbon.run.energy": (run, 7.0),
+        "carbon.run.co2e": (run, 0.5),
+        "carbon.run.predicted.energy": (run, 10.0),
+        "carbon.run.predicted.co2e": (run, 0.75),
+        "carbon.run.info": ({**run, "carbon.run.model": "resnet", "carbon.run.batch_size": "256"}, 1.0),
+    }
+    for name, (attributes, value) in expected.items():
+        points = points_of(found[name])
+        assert points[tuple(sorted(attributes.items()))] == value, name
+        assert len(points) == (1 if "predicted" in name else 2), name
 
 
 def test_what_is_empty_is_no_attribute() -> None:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from support.waiting import until
 
+from carbon_exporter.carbon.runs import RunKey, RunTotal
 from carbon_exporter.carbon.spans import SpanAccount, SpanEntry, SpanKey
 from carbon_exporter.jobs.base import Job
 from carbon_exporter.sdk.base import Identity, Outlet
@@ -293,3 +294,30 @@ def test_a_script_of_some_milliseconds_leaves_its_group_at_the_gateway() -> None
         subprocess.run([sys.executable, "-c", SHORT_SCRIPT, gateway.url], env=environ, check=True, timeout=60)
         assert gateway.pushed[-1].counts == {"blink": 1.0}
         assert {pushed.method for pushed in gateway.pushed} == {"PUT"}
+
+
+def test_each_run_has_a_group_for_a_gateway_puts_a_groups_labels_over_those_of_the_metrics() -> None:
+    account = SpanAccount()
+    total = RunTotal(Joules(3.6e6), Grams(1.0))
+    account.runs = lambda: {RunKey(Job("train"), "r1", "3"): total, RunKey(Job("train"), "r 2", "3"): total}
+    with serving() as gateway:
+        outlet = PushOutlet(gateway.url)
+        outlet.start(account, ME)
+        account.post(SpanEntry(SpanKey(Job("train"), "FR", "epoch", "3"), {"cpu": Joules(1.0)}, ended=1))
+        outlet.tell()
+        until(lambda: len(gateway.pushed) >= 2)
+        outlet.close(1.0)
+    own, other = gateway.pushed[:2]
+    instance = f"{socket.gethostname()}:{os.getpid()}"
+    assert own.path == f"/metrics/{grouping_path(ME, instance)}"
+    assert other.path == f"/metrics/{grouping_path(replace(ME, run='r 2'), instance)}"
+    for pushed, run in ((own, "r1"), (other, "r 2")):
+        runs = [
+            sample.labels["run"]
+            for family in text_string_to_metric_families(pushed.body)
+            for sample in family.samples
+            if sample.name == "carbon_run_energy_kwh_total"
+        ]
+        assert runs == [run]
+    assert own.counts == {"epoch": 1.0}
+    assert other.counts == {}

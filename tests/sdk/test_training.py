@@ -102,3 +102,25 @@ def test_prometheus_shows_each_epochs_energy_by_rank_and_the_trace_shows_it_too(
         assert {one["carbon.quality"] for one in told} == {"measured"}
     assert float(whole["value"][1]) == pytest.approx(sum(joules.values()))
     assert sum(joules.values()) < float(job["value"][1]), "the job has its start and its launcher beside its epochs"
+
+
+def test_the_example_of_a_run_says_what_it_cost_and_a_budget_ends_it_after_a_checkpoint(tmp_path: Path) -> None:
+    if importlib.util.find_spec("torch") is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("torch is not installed")
+    example = EXAMPLE.with_name("train_run.py")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("CARBON_", "OTEL_"))}
+    environ = {**own, "CARBON_SDK_SOCKET": "/nonexistent", "XDG_STATE_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, str(example), "--epochs=200", "--budget=0.00001 Wh", f"--checkpoint={tmp_path / 'last.pt'}"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"run \S+ has used \S+ kWh of its budget of 1e-08 kWh; .*last\.pt has what was learnt", done.stdout
+    )
+    assert (tmp_path / "last.pt").stat().st_size > 1000
+    assert re.search(r"carbon-exporter: run \S+: [\d.]+ s, \S+ kWh, .* g CO2e, \d+ epochs \(\w+\)", done.stderr)

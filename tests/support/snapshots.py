@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from carbon_exporter.carbon.account import DeviceKey, JobKey, JobTotal
 from carbon_exporter.carbon.base import Intensity, Location
 from carbon_exporter.carbon.grid import Grid
+from carbon_exporter.carbon.runs import RunFacts, RunKey, RunTotal
 from carbon_exporter.carbon.spans import SpanKey, SpanTotal
 from carbon_exporter.jobs.base import IDLE, UNATTRIBUTED, Job, PartitionHolder, ResolverHealth
 from carbon_exporter.jobs.naming import JobInfo
@@ -95,10 +96,17 @@ def snapshot(**changes: Any) -> Snapshot:
             ),
             SpanKey(Job("eval", "research"), "FR", "epoch"): SpanTotal({"cpu": Joules(0.0)}),
         },
+        runs={
+            RunKey(Job("train"), "4711", "0"): RunTotal(
+                Joules(7.2e6), Grams(60.0), Joules(3.6e6), Grams(30.0), RunFacts("resnet", "imagenet", "256")
+            ),
+            RunKey(Job("eval", "research"), "4712"): RunTotal(Joules(0.0), Grams(0.0)),
+        },
         spans_folded=2,
         handoff_peers=1,
         handoff_refused={"peers": 0, "flood": 3},
         http_connections=1,
+        web_config_well=True,
         http_refused={"connections": 0, "431": 2},
     )
     return dataclasses.replace(known, **changes)
@@ -108,7 +116,7 @@ def many_jobs(count: int, prefix: str = "job") -> Snapshot:
     """The small machine with this many jobs more: two series each."""
     cpu = DeviceKey("cpu0", "cpu", "FR")
     totals = {JobKey(Job(f"{prefix}-{n}"), cpu): JobTotal(Joules(n * 1e5), Grams(n / 7)) for n in range(count)}
-    return snapshot(job_totals=totals, job_power={}, jobs={}, partitions=(), spans={})
+    return snapshot(job_totals=totals, job_power={}, jobs={}, partitions=(), spans={}, runs={})
 
 
 def _as_watts(value: float | None) -> Watts | None:
