@@ -42,7 +42,7 @@ _MEANS = {
     UNAUTHORIZED: ("does not accept the service account's token", _ACCOUNT),
     FORBIDDEN: (
         "does not let the service account read pods",
-        "give it a ClusterRole with get, list and watch on pods, and a ClusterRoleBinding; the Helm chart has both",
+        "give it a ClusterRole with list and watch on pods, and a ClusterRoleBinding; the Helm chart has both",
     ),
     GONE: ("no longer has the changes since then", ""),
     BUSY: ("is busy", ""),

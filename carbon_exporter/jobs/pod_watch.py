@@ -1,6 +1,6 @@
 """Directory: this node's pods, by one list and then a watch that tells each change (Kubernetes' API concepts).
 
-It needs the verbs get, list and watch on pods, and asks for nothing else. A watch that ends goes on from the last
+It needs the verbs list and watch on pods, and asks for nothing else. A watch that ends goes on from the last
 version it told; only a version that the server no longer has (410 Gone) costs a new list.
 """
 

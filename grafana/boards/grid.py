@@ -102,7 +102,7 @@ _WHO = (
     ),
     table(
         "Namespaces that could wait",
-        "CO2e of jobs in the range beyond what the same kWh emit in the cleanest tenth of a week's hours in their region. "
+        "CO2e of jobs in the range beyond what the same kWh emit in the cleanest tenth of a week's hours there. "
         "Nothing where intensity is the year's mean.",
         Query(
             f"topk(10, sum by (job_namespace) (sum by (job_namespace, region) ({total(_OF_NAMESPACES_CO2E, SITE)}) "

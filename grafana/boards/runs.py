@@ -20,7 +20,7 @@ _JOBS = "cluster, job_namespace, job_name"
 _RANKS = "job_namespace, job_name, span, rank"
 _RUNS = f"{_JOBS}, run, rank"
 _RUN = f"{_JOBS}, run, model, dataset, batch_size"
-_PLANNED = " Needs carbon_run_* series, which CarbonRun of a later release exports; until then it is empty."
+_OF_RUNS = " Of scripts that use CarbonRun; without any it is empty."
 
 
 def _of_runs(series: str) -> str:
@@ -153,7 +153,7 @@ _WHO = (
 _DETAIL = (
     table(
         "Runs compared",
-        "Energy, CO2e and the job's newest value of each run in the range, with what it trained." + _PLANNED,
+        "Energy, CO2e and the job's newest value of each run in the range, with what it trained." + _OF_RUNS,
         Query(_of_runs("carbon_run_energy_kwh_total"), "Energy", "kwatth"),
         Query(_of_runs("carbon_run_co2e_grams_total"), "CO2e", "massg"),
         Query(_FINAL, "Value", "none"),
@@ -162,7 +162,7 @@ _DETAIL = (
     ),
     trend(
         "Runs and their predictions",
-        "CO2e of each run so far, and what it will be at its end by the prediction of now." + _PLANNED,
+        "CO2e of each run so far, and what it will be at its end by the prediction of now." + _OF_RUNS,
         "massg",
         Query(
             f"sum by ({_JOBS}, run) (max_over_time(carbon_run_co2e_grams_total{{{WORK}}}[1h]))",

@@ -85,7 +85,7 @@ def test_a_role_that_is_missing_is_told_with_its_remedy_once_and_its_coming_too(
         health = watch.health()
         assert (health.resolver, health.success) == ("pods", False)
         assert "does not let the service account read pods (HTTP 403)" in health.reason
-        assert "get, list and watch on pods" in health.remedy
+        assert "list and watch on pods" in health.remedy
         eventually(lambda: well(watch))
         eventually(lambda: len(caplog.records) == 2)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
