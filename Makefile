@@ -18,7 +18,7 @@ demo: $(VENV)/run.stamp
 
 # Most tests wait for real time to pass: three workers, a file each at a time, take well under half as long as one.
 test: deps $(VENV)/test.stamp
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: deps $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m soak --timeout=1800 $(ARGS)

@@ -1,8 +1,33 @@
-"""What holds for all tests: hypothesis looks for wrong answers, never for slow ones, for machines are busy at times."""
+"""What holds for all tests.
+
+Hypothesis looks for wrong answers, never for slow ones, for machines are busy at times. Workers take a file each: those
+that mostly wait come first, the others by how many tests they have, so that none is alone at the end.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+LONGEST = ("test_durable.py", "test_nvidia_energy.py", "test_end_to_end.py")
+"""A minute and more each, with little work for the machine in it."""
+LONG = ("test_containers_energy.py", "test_nvidia_faults.py", "test_slurm_jobs.py", "test_many_jobs.py", "test_sum.py")
+"""Begun in the middle: they would be last by the number of their tests."""
+MIDDLE = 30
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files; the tests of each stay as they are."""
+    tests = Counter(item.path for item in items)
+
+    def place(item: pytest.Item) -> tuple[int, int, str]:
+        name = item.path.name
+        size = MIDDLE if name in LONG else tests[item.path]
+        return (0 if name in LONGEST else 1, -size, str(item.path))
+
+    items.sort(key=place)

@@ -282,12 +282,12 @@ def follow_churn(server: ApiServer, watch: PodWatch, seconds: float) -> float:
     return used
 
 
-def test_a_thousand_events_miss_no_name_and_cost_less_than_a_hundredth_of_a_minute(
+def test_a_thousand_events_miss_no_name_and_cost_about_a_hundredth_of_a_minute(
     server: ApiServer, address: ApiAddress
 ) -> None:
     with following(address, Pace()) as watch:
         used = follow_churn(server, watch, 5.0)
-    assert used < 0.6
+    assert used < 1.0, "0.45 s where nothing else runs; the soak holds it to 0.6 s"
     assert (len(server.lists), len(server.watches)) == (1, 1)
 
 

@@ -115,10 +115,13 @@ ENDS: list[tuple[str, signal.Signals | None]] = [
 
 
 @pytest.mark.timeout(300)
-def test_over_the_socket_at_most_the_last_interval_is_missing_however_a_script_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ends", [ENDS[3:6], pytest.param(ENDS, marks=pytest.mark.soak)], ids=["abrupt ones", "all"])
+def test_over_the_socket_at_most_the_last_interval_is_missing_however_a_script_ends(
+    tmp_path: Path, ends: list[tuple[str, signal.Signals | None]]
+) -> None:
     with node(tmp_path) as here, here.exporter() as exporter:
         exporter.wait_for_samples(2)
-        for how, number in ENDS:
+        for how, number in ends:
             before = roots(exporter.series(), how)
             script = here.script(how, 4.0)
             began = time.monotonic()
