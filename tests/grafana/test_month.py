@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.month import Month, month
+from support.reporting import document
 from support.victoria import victoria_month
 
 from deploy.demo.cluster import Job
@@ -101,6 +103,19 @@ def test_the_totals_of_the_fleet_a_region_a_namespace_and_a_node_are_what_was_us
     jobs = {who: amount for who, amount in used.items() if not who.job.startswith("_")}
     for namespace in ("nlp", "vision"):
         assert shown_of[namespace] == pytest.approx(total(jobs, namespace=namespace).grams, rel=CLOSE)
+
+
+def test_a_report_says_what_the_board_of_the_job_shows(history: Month, tmp_path: Path) -> None:
+    """The report reads counters, the board what was recorded of them."""
+    begin, end = history.scenario.start, history.end
+    flags = (f"--from={begin:.0f}", f"--to={begin + end:.0f}", f"--job-label={history.job_label}")
+    for job in ("llm-pretrain", "_idle_"):
+        told = document(history.server.url, tmp_path / job, f"--job={job}", *flags)
+        shown = [
+            history.total("carbon-job", panel, end, whole(history, job=job))[""]
+            for panel in ("Energy in range", "CO2e in range")
+        ]
+        assert [told["energy_kwh"], told["co2e_grams"]] == pytest.approx(shown, rel=CLOSE), job
 
 
 def test_the_ranked_jobs_are_those_that_emitted_most(history: Month, used: dict[Who, Amount]) -> None:
