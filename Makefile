@@ -57,7 +57,7 @@ $(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/test.stamp: pyproject.toml requirements/test.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/test.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[test,train]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[train]"
 	@touch $@ $(VENV)/run.stamp
 
 clean:

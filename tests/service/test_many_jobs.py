@@ -106,6 +106,7 @@ class Town:
         self._groups.append(path)
 
 
+@pytest.mark.soak
 def test_ten_thousand_jobs_that_come_and_go_leave_nothing_behind(tmp_path: Path) -> None:
     town, renderer = Town(tmp_path), Renderer()
     renderer.note_demand("openmetrics", compressed=True)

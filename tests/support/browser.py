@@ -6,10 +6,11 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -90,7 +91,9 @@ def text(driver: Chrome, css: str) -> str:
 
 def texts(driver: Chrome, css: str) -> list[str]:
     """What is shown of every such element, in order."""
-    return [element.text for element in driver.find_elements(By.CSS_SELECTOR, css)]
+    while True:
+        with suppress(StaleElementReferenceException):  # the page was drawn anew meanwhile
+            return [element.text for element in driver.find_elements(By.CSS_SELECTOR, css)]
 
 
 def values(driver: Chrome, css: str) -> list[float | None]:
