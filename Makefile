@@ -6,6 +6,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
+# Which torch the tests train with: others may bring gigabytes for boards that are not used.
+TORCH  ?= 2.13.0
 BIN    := $(VENV)/bin
 
 .PHONY: run demo test soak bench lint docs chart picture deps clean
@@ -57,7 +59,7 @@ $(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/test.stamp: pyproject.toml requirements/test.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/test.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[train]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[train]" "torch==$(TORCH)"
 	@touch $@ $(VENV)/run.stamp
 
 clean:
