@@ -1,7 +1,7 @@
 """A whole training as a run: what it cost, what it will cost, and a budget that ends it after a checkpoint.
 
     python examples/train_run.py --epochs 5
-    python examples/train_run.py --epochs 50 --budget "1 Wh" --checkpoint /tmp/last.pt
+    python examples/train_run.py --epochs 50 --budget "1 Wh" --checkpoint last.pt
 
 Four lines are ours: the import, the `with`, the loop over `run.epochs`, and `run.record`. A line on stderr says what it
 cost; with an exporter on the node, Prometheus has `carbon_run_energy_kwh_total` and what is predicted.

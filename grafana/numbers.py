@@ -23,7 +23,6 @@ def stat(
     defaults: Json | None = None,
 ) -> Panel:
     """One number, or one for each series, of the end of the range."""
-    color = {"mode": "thresholds"} if steps else {"mode": "fixed", "fixedColor": BLUE}
     return Panel(
         type="stat",
         title=title,
@@ -33,7 +32,7 @@ def stat(
         width=width,
         height=4,
         instant=True,
-        defaults={"color": color, "thresholds": thresholds(steps or ()), "noValue": "none", **(defaults or {})},
+        defaults=_shown(steps, {}, defaults),
         links=links,
         options={
             "colorMode": "value",
@@ -61,7 +60,6 @@ def bars(
     defaults: Json | None = None,
 ) -> Panel:
     """One bar for each series, of the end of the range."""
-    color = {"mode": "thresholds"} if steps else {"mode": "fixed", "fixedColor": BLUE}
     return Panel(
         type="bargauge",
         title=title,
@@ -71,13 +69,7 @@ def bars(
         width=width,
         height=8,
         instant=True,
-        defaults={
-            "color": color,
-            "min": 0,
-            "thresholds": thresholds(steps or ()),
-            "noValue": "none",
-            **(defaults or {}),
-        },
+        defaults=_shown(steps, {"min": 0}, defaults),
         links=links,
         options={
             "displayMode": "basic",
@@ -93,3 +85,9 @@ def bars(
             "valueMode": "color",
         },
     )
+
+
+def _shown(steps: Sequence[Json] | None, own: Json, wanted: Json | None) -> Json:
+    """How a number is shown: in the colour of its step, or in the one colour where there are none."""
+    color = {"mode": "thresholds"} if steps else {"mode": "fixed", "fixedColor": BLUE}
+    return {"color": color, **own, "thresholds": thresholds(steps or ()), "noValue": "none", **(wanted or {})}
