@@ -7,9 +7,11 @@ that mostly wait come first, the others by how many tests they have, so that non
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from support.turns import boards_turn
 
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
@@ -31,3 +33,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return (0 if name in LONGEST else 1, -size, str(item.path))
 
     items.sort(key=place)
+
+
+@pytest.fixture(name="boards_turn")
+def _boards_turn() -> Iterator[None]:
+    """For a test that says whose a board is: no Slurm of another test gives the same boards away meanwhile."""
+    with boards_turn():
+        yield

@@ -31,6 +31,7 @@ json.dump(told, sys.stdout)
 """
 
 
+@pytest.mark.usefixtures("boards_turn")
 def test_a_block_pays_for_the_board_that_it_names_to_its_end(tmp_path: Path) -> None:
     fake = FakeNvml(tmp_path / "nvml", boards=2)
     for number, board in enumerate(fake.boards):

@@ -124,6 +124,7 @@ def nobodys_part(here: Node, reports: Sequence[Report]) -> float:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("count", [slow(1), 2, slow(4)])
+@pytest.mark.usefixtures("boards_turn")
 def test_without_an_exporter_the_parts_make_the_whole(tmp_path: Path, count: int) -> None:
     with node(tmp_path) as here:
         with scripts(here, [{**here.environ, "CARBON_JOB": f"w{number}"} for number in range(count)]) as ready:
@@ -152,6 +153,7 @@ def spans_of(series: Series, job: str) -> dict[str, float]:
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("count", [slow(1), slow(2), 4])
+@pytest.mark.usefixtures("boards_turn")
 def test_with_an_exporter_the_parts_make_the_whole_and_both_agree(tmp_path: Path, count: int) -> None:
     with node(tmp_path) as here, tempfile.TemporaryDirectory(prefix="sdk") as short:
         socket = f"{short}/sdk.sock"

@@ -63,6 +63,7 @@ def watch(exporter: Exporter, boards: int, seconds: float) -> Series:
         time.sleep(0.2)
 
 
+@pytest.mark.usefixtures("boards_turn")
 def test_in_every_mode_the_jobs_of_a_board_are_the_board(tmp_path: Path) -> None:
     fake = FakeNvml(tmp_path / "nvml", boards=10)
     for number, board in enumerate(fake.boards):

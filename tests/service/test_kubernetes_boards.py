@@ -13,7 +13,7 @@ from support.exporter import Exporter, Series
 from support.fakenvml import FakeNvml, Process, Slice, environment
 from support.kubelet import claim, container, devices, kubelet, pod
 from support.node import Node, node
-from support.turns import slurms_turn
+from support.turns import boards_turn
 
 NAME = "pod-resources"
 GPU, SHARED, SMALL = "nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-1g.10gb"
@@ -136,7 +136,7 @@ def assert_shares(before: Series, after: Series, expected: dict[str, dict[str, f
 def test_pods_pay_for_the_boards_that_they_were_given_whatever_befalls_the_kubelet(tmp_path: Path) -> None:
     socket = tmp_path / "kubelet.sock"
     with ExitStack() as stack:
-        stack.enter_context(slurms_turn())
+        stack.enter_context(boards_turn())
         fake = machine(tmp_path, stack.enter_context(node()))
         shares = stack.enter_context(exporter_of(tmp_path, fake))
         alone = ill(shares, "no kubelet at")
@@ -177,7 +177,7 @@ def test_pods_pay_for_the_boards_that_they_were_given_whatever_befalls_the_kubel
 def test_the_kubelets_last_word_holds_for_a_minute(tmp_path: Path) -> None:
     fake = FakeNvml(tmp_path / "nvml", boards=1)
     with ExitStack() as stack:
-        stack.enter_context(slurms_turn())
+        stack.enter_context(boards_turn())
         first = stack.enter_context(
             kubelet(tmp_path / "kubelet.sock", given("quiet", devices(GPU, fake.boards[0].uuid)))
         )

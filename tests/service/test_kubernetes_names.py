@@ -130,6 +130,7 @@ def paid(shares: Shares, device: str, seconds: float = 2.1) -> dict[str, float]:
 
 @needs_root
 @pytest.mark.timeout(180)
+@pytest.mark.usefixtures("boards_turn")
 def test_a_pod_and_its_boards_are_called_by_what_the_api_server_tells(tmp_path: Path) -> None:
     pods = [
         ml("annotated-x7k2m", annotations={ANNOTATION: "vision"}, labels={"batch.kubernetes.io/job-name": "never"}),
@@ -192,6 +193,7 @@ def test_a_pod_and_its_boards_are_called_by_what_the_api_server_tells(tmp_path: 
 
 
 @needs_root
+@pytest.mark.usefixtures("boards_turn")
 def test_where_pods_may_not_be_read_the_kubelet_alone_tells_of_them(tmp_path: Path) -> None:
     with cluster(tmp_path, ml("train-x7k2m"), boards=2) as here:
         here.api.answers += [refusal(403)] * 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support.exporter import Exporter, Series
 from support.waiting import until
 
@@ -17,6 +18,7 @@ def joules(series: Series, name: str, **labels: str) -> float:
     return 3.6e6 * sum(found)
 
 
+@pytest.mark.usefixtures("boards_turn")
 def test_a_job_pays_for_the_recorded_boards_that_it_was_given_and_nobody_for_the_others(tmp_path: Path) -> None:
     node = scenario(0.0, days=1).nodes[0]
     prepare(node, tmp_path, 600)

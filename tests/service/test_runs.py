@@ -72,6 +72,7 @@ def energy(exporter: Exporter, **labels: str) -> float:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.usefixtures("boards_turn")
 def test_two_ranks_on_boards_of_their_own_are_right_each_and_together_and_rank_0_shows_the_sum(room: Room) -> None:
     fake = FakeNvml(room.folder / "nvml", boards=2)
     for board, watts in zip(fake.boards, WATTS, strict=True):
@@ -107,6 +108,7 @@ def _joules(reports: list[tuple[dict[str, Any], str]]) -> float:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.usefixtures("boards_turn")
 def test_a_killed_rank_and_its_elastic_restart_lose_at_most_an_interval_and_go_on_as_one_run(room: Room) -> None:
     fake = FakeNvml(room.folder / "nvml", boards=2)
     fake.boards[0].constant(WATTS[0])

@@ -213,6 +213,7 @@ def test_rapl_is_told_ten_times_a_second_and_adds_up_to_the_truth(room: Room) ->
         assert math.fsum(row.joules for row in rows) == pytest.approx(drawn, rel=0.03)
 
 
+@pytest.mark.usefixtures("boards_turn")
 def test_a_board_is_told_finely_and_whose_it_is(room: Room) -> None:
     fake = FakeNvml(room.folder / "nvml", boards=2)
     for board in fake.boards:
@@ -232,6 +233,7 @@ def test_a_board_is_told_finely_and_whose_it_is(room: Room) -> None:
         script.wait_for(wire.Boards, lambda boards: boards.known and not boards.shares)
 
 
+@pytest.mark.usefixtures("boards_turn")
 def test_a_script_reads_of_its_own_boards_only(room: Room) -> None:
     fake = FakeNvml(room.folder / "nvml", boards=1)
     with RawProcess(fake, room) as (script, _):

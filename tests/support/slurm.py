@@ -82,7 +82,8 @@ def slurm(*, groups: bool = False, boards: int = 0) -> Iterator[Slurm]:
         need(program)
     node = f"node{os.getpid()}x{secrets.token_hex(2)}"
     with ExitStack() as stack:
-        stack.enter_context(slurms_turn())
+        if boards:
+            stack.enter_context(slurms_turn())
         # not the test's directory: a step's socket must fit into 107 characters
         place = Path(stack.enter_context(TemporaryDirectory(prefix="slurm")))
         yield stack.enter_context(_running(place, node, groups=groups, boards=boards))
