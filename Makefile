@@ -9,6 +9,8 @@ ARGS   ?=
 # Which torch the tests train with: others may bring gigabytes for boards that are not used.
 TORCH  ?= 2.13.0
 BIN    := $(VENV)/bin
+# Modules are compiled as they are imported: doing it for all that is installed takes longer than the download.
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: run demo test soak bench lint docs chart picture deps clean
 
@@ -54,12 +56,12 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { echo "make: $(PYTHON) cannot make a venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
 $(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/test.stamp: pyproject.toml requirements/test.txt | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/test.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[train]" "torch==$(TORCH)"
+	$(INSTALL) --require-hashes --requirement requirements/test.txt
+	$(INSTALL) --editable ".[train]" "torch==$(TORCH)"
 	@touch $@ $(VENV)/run.stamp
 
 clean:
