@@ -241,6 +241,8 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
         [analyze, "verify", "--man=no", copy, sockets], capture_output=True, text=True, check=False, env=environ
     )
     assert (checked.returncode, checked.stderr) == (0, "")
+    exposed = [analyze, "security", "--offline=true", "--threshold=27", str(copy)]
+    assert subprocess.run(exposed, capture_output=True, check=False).returncode == 0
 
 
 def test_the_example_recording_counts_what_it_says_through_a_wrap_of_each_counter() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from carbon_exporter.cli.settings import add_flags, load_settings
 from carbon_exporter.config import Settings
 from carbon_exporter.errors import CarbonExporterError, ConfigError
+from carbon_exporter.publish.listening import Address
 
 __all__ = ["register", "run"]
 
@@ -47,7 +48,7 @@ def run(parsed: argparse.Namespace) -> int:
 
 def _ask(settings: Settings) -> str:
     """What a healthy exporter says. Raises `ConfigError`, or `CarbonExporterError` with the reason."""
-    address = settings.health_listen or settings.listen
+    address = Address.parse(settings.health_listen or settings.listen)
     connection = _Connection(address, _context(settings))
     try:
         connection.request("GET", "/-/healthy")
@@ -63,9 +64,9 @@ def _ask(settings: Settings) -> str:
 
 
 class _Connection(http.client.HTTPConnection):
-    """HTTP over TCP or a Unix socket, within TLS if there is a context. `address` is as settings spell it."""
+    """HTTP over TCP or a Unix socket, within TLS if there is a context."""
 
-    def __init__(self, address: str, context: ssl.SSLContext | None) -> None:
+    def __init__(self, address: Address, context: ssl.SSLContext | None) -> None:
         super().__init__("localhost", timeout=_SECONDS)
         self._address = address
         self._context = context
@@ -76,16 +77,14 @@ class _Connection(http.client.HTTPConnection):
             self.sock = self._context.wrap_socket(self.sock)
 
 
-def _open(address: str) -> socket.socket:
+def _open(address: Address) -> socket.socket:
     """A connected socket."""
-    if address.startswith("unix:"):
+    if address.path:
         unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         unix.settimeout(_SECONDS)
-        unix.connect(address.removeprefix("unix:"))
+        unix.connect(address.path)
         return unix
-    host, _, port = address.rpartition(":")
-    bare = host.strip("[]")
-    return socket.create_connection((_ANY.get(bare, bare), int(port)), timeout=_SECONDS)
+    return socket.create_connection((_ANY.get(address.host, address.host), address.port), timeout=_SECONDS)
 
 
 def _context(settings: Settings) -> ssl.SSLContext | None:
@@ -96,11 +95,12 @@ def _context(settings: Settings) -> ssl.SSLContext | None:
     if settings.health_listen or settings.web_config is None:
         return None
     from carbon_exporter.publish.web_config import read_web_config  # noqa: PLC0415 - only those with a file need it
+    from carbon_exporter.publish.web_schema import REQUIRED  # noqa: PLC0415
 
     tls = read_web_config(settings.web_config).tls
     if tls is None:
         return None
-    if tls.client_auth_type.startswith("Require"):
+    if tls.client_auth_type == REQUIRED:
         raise ConfigError("settings", "web.health-address", "", "an address, for this exporter asks for certificates")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -8,7 +8,7 @@ import shutil
 from typing import Any
 
 from carbon_exporter.cli.table import table
-from carbon_exporter.publish.catalogue import CATALOGUE
+from carbon_exporter.publish.catalogue import CATALOGUE, JOB_LABELS
 
 __all__ = ["as_markdown", "register", "run"]
 
@@ -59,5 +59,6 @@ def as_markdown() -> str:
 
 def as_json() -> str:
     """A list of objects."""
-    keys = ("name", "type", "unit", "labels", "help")
-    return json.dumps([{key: getattr(metric, key) for key in keys} for metric in CATALOGUE], indent=2)
+    from carbon_exporter.publish.metadata import described  # noqa: PLC0415 - the other formats do without msgspec
+
+    return json.dumps(described(JOB_LABELS[0]), indent=2)

@@ -61,14 +61,9 @@ def _spelt(where: str, setting: Setting) -> str:
 
 def _read_file(path: Path) -> dict[str, object]:
     """The YAML file as keys and values. Raises `ConfigError` naming the key or the line."""
-    import yaml  # noqa: PLC0415 - only those with a file pay for it
+    from carbon_exporter.config.yaml_file import read_yaml  # noqa: PLC0415 - only those with a file pay for it
 
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("command line", "--config.file", str(path), f"a readable file ({error})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(str(path), "(whole file)", " ".join(str(error).split()), "YAML") from error
+    content = read_yaml(path, "command line", "--config.file")
     if content is None:
         return {}
     if not isinstance(content, dict):

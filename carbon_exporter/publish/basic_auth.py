@@ -55,6 +55,8 @@ class BasicAuth:
         """The hash of no password: for an unknown user as much is computed as for a known one."""
         self._queue: queue.Queue[tuple[Future[bool], bytes, bytes] | None] = queue.Queue(_WAITING)
         self._closed = False
+        self._door = threading.Lock()
+        """Held to put something into the queue: once it is closed nothing comes in that nobody would take out."""
         self._thread: threading.Thread | None = None
 
     def knows(self, header: str) -> bool | None:
@@ -84,9 +86,14 @@ class BasicAuth:
         return is_right
 
     def close(self) -> None:
-        """Let the thread end after what it does now."""
-        self._closed = True
-        with suppress(queue.Full):
+        """Let the thread end after what it does now. For what waits, and what comes, it is `TooManyGuesses`."""
+        with self._door:
+            self._closed = True
+            with suppress(queue.Empty):
+                while True:
+                    asked = self._queue.get_nowait()
+                    if asked is not None and asked[0].set_running_or_notify_cancel():
+                        asked[0].set_exception(TooManyGuesses())
             self._queue.put_nowait(None)
 
     def _asked(self, user: str, password: bytes) -> Future[bool]:
@@ -94,10 +101,10 @@ class BasicAuth:
             self._thread = threading.Thread(target=self._work, name="passwords", daemon=True)
             self._thread.start()
         future: Future[bool] = Future()
-        try:
+        with self._door:
+            if self._closed or self._queue.full():
+                raise TooManyGuesses
             self._queue.put_nowait((future, password, self.users.get(user, self._nobody)))
-        except queue.Full:
-            raise TooManyGuesses from None
         return future
 
     def _work(self) -> None:

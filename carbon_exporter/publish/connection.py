@@ -62,6 +62,7 @@ class Connection:
         self._is_crowded = is_crowded
         self._loop = asyncio.get_running_loop()
         self.since = self._loop.time()
+        self._due = self.since + limits.request_seconds
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_bytes)
         self._reader = asyncio.StreamReader(_READ_BYTES, self._loop)
         self._writer: asyncio.StreamWriter | None = None
@@ -72,8 +73,8 @@ class Connection:
         """Close at once; `serve` returns soon after. May be called again."""
         if self._pending is not None:
             self._pending.cancel()
-        if self._silence is not None:
-            _settle(self._silence, False)
+        if self._silence is not None and not self._silence.done():
+            self._silence.set_result(False)
         elif self._writer is not None:
             self._writer.transport.abort()
         else:
@@ -98,13 +99,18 @@ class Connection:
         finally:
             await self._close()
 
+    @property
+    def _patience(self) -> float:
+        """Seconds until the first request must be complete; never none at all, which asyncio takes for an error."""
+        return max(0.001, self._due - self._loop.time())
+
     async def _has_begun(self) -> bool:
         """Wait for the first byte; whether there is one in time. Who stays silent costs a socket, and no buffers."""
         said: asyncio.Future[bool] = self._loop.create_future()
         self._silence = said
         self._loop.add_reader(self._client, _settle, said, True)
         try:
-            with _within(self._limits.request_seconds, self.abort):
+            with _within(self._patience, self.abort):
                 return await said
         finally:
             self._silence = None
@@ -113,7 +119,7 @@ class Connection:
     async def _open(self, tls: Tls | None) -> asyncio.StreamWriter:
         """Shake hands. Raises `OSError` if that fails, and has counted it."""
         protocol = asyncio.StreamReaderProtocol(self._reader, loop=self._loop)
-        context, patience = (tls.context, self._limits.handshake_seconds) if tls else (None, None)
+        context, patience = (tls.context, min(self._limits.handshake_seconds, self._patience)) if tls else (None, None)
         try:
             transport, _ = await self._loop.connect_accepted_socket(
                 lambda: protocol, self._client, ssl=context, ssl_handshake_timeout=patience
@@ -139,7 +145,7 @@ class Connection:
     async def _converse(self, writer: asyncio.StreamWriter) -> None:
         # drain() waits until the kernel has all, not all but 64 KiB. Not high=0: over TLS it would never end.
         writer.transport.set_write_buffer_limits(high=1, low=0)
-        patience = self._limits.request_seconds
+        patience = self._patience
         while await self._exchange(writer, patience):
             self._http.start_next_cycle()
             self.is_known = True
@@ -172,7 +178,7 @@ class Connection:
             try:
                 event = self._http.next_event()
             except h11.RemoteProtocolError as error:
-                raise _Refused(error.error_status_hint, "malformed or too large request") from error
+                raise _Refused(error.error_status_hint, "malformed or too large request", request.method) from error
             if event is h11.NEED_DATA:
                 if self._http.they_are_waiting_for_100_continue:
                     raise _Refused(417, "no request body is expected", request.method)

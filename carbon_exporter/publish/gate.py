@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from carbon_exporter.errors import CarbonExporterError
 from carbon_exporter.publish.basic_auth import BasicAuth, TooManyGuesses
-from carbon_exporter.publish.messages import Handler, Request, Response
+from carbon_exporter.publish.messages import Request, Response
 from carbon_exporter.publish.rate import Bucket
 from carbon_exporter.publish.tls import Tls
 from carbon_exporter.publish.web_config import WebConfig, read_web_config
@@ -48,7 +48,9 @@ class _Policy:
 class Gate:
     """Stands before a handler. `answer` and `tls` are the server's; `reload` and `close` may come from anywhere."""
 
-    def __init__(self, handler: Handler, file: Path | None, period: float = _PERIOD_SECONDS) -> None:
+    def __init__(
+        self, handler: Callable[[Request], Response], file: Path | None, period: float = _PERIOD_SECONDS
+    ) -> None:
         """Without a `file` it is open. Raises `ConfigError` for one that cannot be used."""
         self._handler = handler
         self._file = file
@@ -75,7 +77,7 @@ class Gate:
         self._wake.set()
 
     def close(self) -> None:
-        """Stop looking. What waits for its password to be checked is not answered any more."""
+        """Stop looking. Who waits for a password to be checked may come again."""
         self._closed = True
         self._wake.set()
         if self._policy.auth is not None:
@@ -100,19 +102,15 @@ class Gate:
             return self._after_check(request, policy, policy.auth.check(header, request.peer))
         return self._passed(request, policy) if known else _with_headers(_WHO, policy)
 
-    def _passed(self, request: Request, policy: _Policy) -> Response | Awaitable[Response]:
-        answer = self._handler(request)
-        return _with_headers(answer, policy) if isinstance(answer, Response) else answer
+    def _passed(self, request: Request, policy: _Policy) -> Response:
+        return _with_headers(self._handler(request), policy)
 
     async def _after_check(self, request: Request, policy: _Policy, check: Awaitable[bool]) -> Response:
         try:
             is_right = await check
         except TooManyGuesses:
             return _with_headers(_LATER, policy)
-        if not is_right:
-            return _with_headers(_WHO, policy)
-        answer = self._passed(request, policy)
-        return answer if isinstance(answer, Response) else await answer
+        return self._passed(request, policy) if is_right else _with_headers(_WHO, policy)
 
     def _watch(self, file: Path) -> None:
         while True:
@@ -150,10 +148,10 @@ class Gate:
         return _Policy(config, tls, auth, Bucket(config.rate_limit) if config.rate_limit.interval else None)
 
 
-def health_alone(handler: Handler) -> Handler:
+def health_alone(handler: Callable[[Request], Response]) -> Callable[[Request], Response]:
     """A handler that answers probes and nothing else, for a listener of its own."""
 
-    def answer(request: Request) -> Response | Awaitable[Response]:
+    def answer(request: Request) -> Response:
         if _is_health(request):
             return handler(request)
         return Response(404, f"not found; there are {', '.join(sorted(HEALTH))}\n".encode())
@@ -180,12 +178,12 @@ def _files(config: WebConfig) -> tuple[Path, ...]:
 
 
 def _identity(file: Path) -> tuple[int, ...]:
-    """Changes when the file does, also when it is replaced or reached by another link."""
+    """Changes when the file does, also when it is replaced, reached by another link, or made readable."""
     try:
         found = file.stat()
     except OSError:
         return ()
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _warn(config: WebConfig, file: Path) -> None:

@@ -85,9 +85,6 @@ class Server:
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(timeout=2)
         self._loop = self._thread = None
-        if self.address.path and self._given is None:
-            with contextlib.suppress(OSError):
-                Path(self.address.path).unlink()
 
     def forget(self) -> None:
         """In a forked child: let go of the listening socket, which would hold the port beyond its parent's end."""
@@ -107,12 +104,19 @@ class Server:
         loop.add_reader(listener, self._accept, listener)
         await self._stopping.wait()
         loop.remove_reader(listener)
-        listener.close()
+        self._shut(listener)
         while self._tasks:
             for connection in self._open:
                 connection.abort()
             await asyncio.wait(self._tasks, timeout=0.1)
         await asyncio.sleep(0)
+
+    def _shut(self, listener: socket.socket) -> None:
+        """A path goes first, while it is ours: once the socket is closed a successor may have put its own there."""
+        if self.address.path and self._given is None:
+            with contextlib.suppress(OSError):
+                Path(self.address.path).unlink()
+        listener.close()
 
     def _accept(self, listener: socket.socket) -> None:
         """Take in who waits at the door, but no more than a few before those inside have their turn."""

@@ -31,6 +31,14 @@ class Address:
     port: int = 0
     path: str = ""
 
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """From `HOST:PORT`, `:PORT` or `unix:/PATH`, as `config` has checked it."""
+        if text.startswith("unix:"):
+            return cls(path=text.removeprefix("unix:"))
+        host, _, port = text.rpartition(":")
+        return cls(host.strip("[]"), int(port))
+
     def __str__(self) -> str:
         """As the user writes it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -120,6 +128,8 @@ def _remedy(error: OSError, address: Address) -> str:
     if error.errno == errno.EADDRINUSE:
         who = f"ss -ltnp 'sport = :{address.port}'" if not address.path else f"ss -lxp src {address.path}"
         return f"another program listens there ({who} shows which): stop it, or {other}"
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS} and address.path:
+        return f"this process must be allowed to write to the folder {Path(address.path).parent}, or {other}"
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return f"ports below 1024 need the capability CAP_NET_BIND_SERVICE, a socket's folder must be writable: {other}"
+        return f"ports below 1024 need the capability CAP_NET_BIND_SERVICE: {other}"
     return other

@@ -21,9 +21,9 @@ class Limits:
     handshake_seconds: float = 5.0
     """For TLS to be agreed on."""
     request_seconds: float = 10.0
-    """From a connection's first wait to a complete request."""
+    """From a connection's beginning to its first complete request, with the handshake in between."""
     idle_seconds: float = 120.0
-    """Between two requests of a connection that is kept alive; longer than any usual scrape interval."""
+    """From a response to the next complete request; longer than any usual scrape interval."""
     write_seconds: float = 30.0
     """For a response to be taken whole."""
 

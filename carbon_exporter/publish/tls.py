@@ -37,10 +37,7 @@ class Tls:
         context.set_alpn_protocols(["http/1.1"])
         if not config.prefer_server_cipher_suites:
             context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
-        if chosen := [CIPHERS[name] for name in config.cipher_suites if name in CIPHERS]:
-            context.set_ciphers(":".join(chosen))
-        for curve in config.curve_preferences:
-            context.set_ecdh_curve(CURVES[curve])
+        _choose(context, config, where)
         _load_own(context, config, where)
         context.verify_mode = _VERIFY.get(config.client_auth_type, ssl.CERT_NONE)
         if config.client_ca_file is not None:
@@ -50,7 +47,23 @@ class Tls:
     def admits(self, certificate: Mapping[str, Any] | None) -> bool:
         """Whether a client with this verified certificate (as `getpeercert` gives it) may come in."""
         names = (certificate or {}).get("subjectAltName", ())
-        return not self.allowed_sans or any(_canonical(value) in self.allowed_sans for _, value in names)
+        return not self.allowed_sans or any(
+            isinstance(value, str) and _canonical(value) in self.allowed_sans for _, value in names
+        )
+
+
+def _choose(context: ssl.SSLContext, config: TlsConfig, where: str) -> None:
+    """Ciphers and curve. OpenSSL as it is here, or a policy of the system, may lack what others have."""
+    key = "cipher_suites"
+    try:
+        if chosen := [CIPHERS[name] for name in config.cipher_suites if name in CIPHERS]:
+            context.set_ciphers(":".join(chosen))
+        key = "curve_preferences"
+        for curve in config.curve_preferences:
+            context.set_ecdh_curve(CURVES[curve])
+    except (ssl.SSLError, ValueError) as error:
+        given = list(getattr(config, key))
+        raise ConfigError(where, f"tls_server_config.{key}", given, "what this machine's OpenSSL has") from error
 
 
 def _load_own(context: ssl.SSLContext, config: TlsConfig, where: str) -> None:

@@ -64,8 +64,10 @@ class WebConfig:
 
 def read_web_config(file: Path) -> WebConfig:
     """The file's contents, checked. Raises `ConfigError` that names the file, the key and what is accepted."""
+    from carbon_exporter.config.yaml_file import read_yaml  # noqa: PLC0415 - only those with a file pay for it
+
     where = str(file)
-    sections = mapping(where, "(whole file)", _read(file))
+    sections = mapping(where, "(whole file)", read_yaml(file, "settings", "web.config.file"))
     for key in sections:
         if key not in SECTIONS:
             raise ConfigError(where, key, "(not shown)", nearest(key, SECTIONS))
@@ -77,19 +79,6 @@ def read_web_config(file: Path) -> WebConfig:
         rate_limit=_rate_limit(where, parts["rate_limit"]),
         **parts["http_server_config"],
     )
-
-
-def _read(file: Path) -> object:
-    import yaml  # noqa: PLC0415 - only those with a file pay for it
-
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("settings", "web.config.file", str(file), f"a readable file ({error})") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)  # not the error's text: it quotes the file, with its hashes
-        line = f"broken near line {mark.line + 1}" if mark else "broken"
-        raise ConfigError(str(file), "(whole file)", line, "YAML") from None
 
 
 def _tls(file: Path, given: dict[str, Any]) -> TlsConfig:

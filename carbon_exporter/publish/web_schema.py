@@ -13,12 +13,13 @@ from carbon_exporter.config import duration
 from carbon_exporter.errors import ConfigError
 from carbon_exporter.publish.tls_names import CIPHERS, CIPHERS_OF_TLS13, CURVES
 
-__all__ = ["AUTH_TYPES", "IF_GIVEN", "NOT_ASKED", "REQUIRED", "SECTIONS", "mapping", "nearest"]
+__all__ = ["IF_GIVEN", "NOT_ASKED", "REQUIRED", "SECTIONS", "mapping", "nearest"]
 
 NOT_ASKED, IF_GIVEN, REQUIRED = "NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"
-AUTH_TYPES = (NOT_ASKED, "RequestClientCert", IF_GIVEN, REQUIRED)
+_AUTH_TYPES = (NOT_ASKED, "RequestClientCert", IF_GIVEN, REQUIRED)
 """Of Go's five all but RequireAnyClientCert: OpenSSL under Python cannot demand a certificate without verifying it."""
-_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|1[0-8])\$[./A-Za-z0-9]{53}")
+_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|1[0-8])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
+"""22 characters of salt are 132 bits for its 128: of the last one only four are ever written."""
 _LONGEST_LIST = 64
 
 
@@ -92,9 +93,10 @@ def _text(value: object) -> str:
 
 
 def _ascii(value: object) -> str:
-    if not _text(value).isascii():
+    text = _text(value)
+    if not text.isascii() or text != text.strip():
         raise ValueError(value)
-    return str(value)
+    return text
 
 
 def _boolean(value: object) -> bool:
@@ -147,7 +149,7 @@ def _inline(file: str) -> _Field:
 _PATH = _Field(lambda value: Path(_text(value)), "a path, relative to this file's directory")
 _VERSION = _one_of("TLS12", "TLS13", accepted="TLS12 or TLS13; OpenSSL as it is shipped refuses older ones (RFC 8996)")
 _SWITCH = _Field(_boolean, "true or false")
-_HEADER = _Field(_ascii, "text of printable ASCII")
+_HEADER = _Field(_ascii, "text of printable ASCII, no space at its ends")
 _SECRET = frozenset({"key", "cert", "client_ca"})
 _TLS = {
     "cert": _inline("cert_file"),
@@ -157,9 +159,9 @@ _TLS = {
     "key_file": _PATH,
     "client_ca_file": _PATH,
     "client_auth_type": _one_of(
-        *AUTH_TYPES,
-        accepted=f"{', '.join(AUTH_TYPES[:-1])} or {AUTH_TYPES[-1]}; Python's ssl cannot demand a certificate without "
-        "verifying it, as RequireAnyClientCert does",
+        *_AUTH_TYPES,
+        accepted=f"{', '.join(_AUTH_TYPES[:-1])} or {_AUTH_TYPES[-1]}; Python's ssl cannot demand a certificate "
+        "without verifying it, as RequireAnyClientCert does",
     ),
     "client_allowed_sans": _several("a list of names, addresses or URIs"),
     "min_version": _VERSION,

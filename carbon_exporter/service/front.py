@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 
 from carbon_exporter.config import Settings
 from carbon_exporter.publish.gate import Gate, health_alone
 from carbon_exporter.publish.http import Address, Limits, Server
 from carbon_exporter.publish.listening import handed_over
-from carbon_exporter.publish.messages import Handler
+from carbon_exporter.publish.messages import Request, Response
 
-__all__ = ["Front", "parse_address"]
+__all__ = ["Front"]
 
 _log = logging.getLogger(__name__)
 _PROBES = Limits(connections=32)
@@ -21,17 +21,19 @@ _PROBES = Limits(connections=32)
 class Front:
     """Serves a handler as the settings say, from `start` to `stop`."""
 
-    def __init__(self, settings: Settings, environ: MutableMapping[str, str], handler: Handler) -> None:
+    def __init__(
+        self, settings: Settings, environ: MutableMapping[str, str], handler: Callable[[Request], Response]
+    ) -> None:
         """Takes systemd's sockets out of `environ`. Raises `ConfigError` or `ListenError` for what cannot be used."""
         self._gate = Gate(handler, settings.web_config)
         given = handed_over(environ)
         if "web" in given:
             _log.info("listening on systemd's socket instead of %s", settings.listen)
-        address = parse_address(settings.listen)
+        address = Address.parse(settings.listen)
         self._web = Server(address, self._gate.answer, tls=self._gate.tls, listener=given.get("web"))
         self._servers = [self._web]
         if settings.health_listen or "health" in given:
-            address = parse_address(settings.health_listen or ":0")
+            address = Address.parse(settings.health_listen or ":0")
             self._servers.append(Server(address, health_alone(handler), _PROBES, listener=given.get("health")))
 
     @property
@@ -74,11 +76,3 @@ class Front:
         for server in self._servers:
             server.stop()
         self._gate.close()
-
-
-def parse_address(text: str) -> Address:
-    """An address from `HOST:PORT`, `:PORT` or `unix:/PATH`, as `config` has checked it."""
-    if text.startswith("unix:"):
-        return Address(path=text.removeprefix("unix:"))
-    host, _, port = text.rpartition(":")
-    return Address(host.strip("[]"), int(port))

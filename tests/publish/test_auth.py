@@ -14,6 +14,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 from support.clients import ask, connected, echo, rest, say, until
+from support.tools import need
 
 from carbon_exporter.publish.gate import Gate
 from carbon_exporter.publish.http import Address, Server
@@ -80,6 +81,27 @@ def test_2y_hashes_and_passwords_beyond_bcrypts_length_work_as_with_other_export
         assert status(server, credentials("b", long)) == 200
 
 
+def test_curl_with_a_wrong_password_gets_401(tmp_path: Path) -> None:
+    with guarded(tmp_path, f"basic_auth_users: {{prometheus: '{hashed()}'}}") as server:
+        url = f"http://127.0.0.1:{server.address.port}/metrics"
+        options = ("-s", "--max-time", "5", "-o", str(tmp_path / "page"), "-w", "%{http_code}")
+        for password, code in (("wrong", "401"), (PASSWORD, "200")):
+            command = [need("curl"), *options, "-u", f"prometheus:{password}", url]
+            assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == code
+
+
+def test_who_waits_for_a_check_while_the_users_change_is_told_to_come_again(tmp_path: Path) -> None:
+    with guarded(tmp_path, f"basic_auth_users: {{prometheus: '{hashed(cost=11)}'}}") as server, ExitStack() as stack:
+        guesses = [stack.enter_context(connected(server)) for _ in range(4)]
+        for n, guess in enumerate(guesses):
+            guess.sendall(ask("/metrics", "GET", "Connection: close", credentials(password=f"guess {n}")))
+        until(lambda: server.connections == 4)
+        (tmp_path / "web-config.yml").write_text(f"basic_auth_users: {{prometheus: '{hashed('another')}'}}")
+        answers = [rest(guess)[:12] for guess in guesses]
+        assert b"HTTP/1.1 429" in answers
+        assert set(answers) <= {b"HTTP/1.1 429", b"HTTP/1.1 401"}
+
+
 def test_a_known_password_waits_for_no_guess_and_guesses_beyond_a_few_are_refused(tmp_path: Path) -> None:
     """Guesses at cost 12 take a quarter of a second each, and all that wait are of one address."""
     text = f"basic_auth_users: {{prometheus: '{hashed(cost=12)}'}}"
@@ -119,13 +141,15 @@ def test_a_changed_file_changes_who_may_come_in_and_a_broken_one_changes_nothing
     with guarded(tmp_path, f"basic_auth_users: {{prometheus: '{hashed()}'}}") as server:
         assert status(server, credentials()) == 200
         file = tmp_path / "web-config.yml"
-        file.write_text("basic_auth_users: {prometheus: nonsense}")
-        until(lambda: "web configuration not reloaded" in caplog.text)
-        assert status(server, credentials()) == 200
+        for broken in ("basic_auth_users: {prometheus: nonsense}", "rate_limit: 2024-99-99"):
+            caplog.clear()
+            file.write_text(broken)
+            until(lambda: "web configuration not reloaded" in caplog.text)
+            assert status(server, credentials()) == 200
+            assert "nonsense" not in caplog.text
         file.write_text(f"basic_auth_users: {{prometheus: '{hashed('another')}'}}")
         until(lambda: status(server, credentials()) == 401)
         assert status(server, credentials("prometheus", "another")) == 200
-        assert "nonsense" not in caplog.text
 
 
 def test_headers_are_added_to_every_answer_but_never_in_the_place_of_the_pages_own(tmp_path: Path) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import http.client
 import logging
 import socket
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.clients import BIG, BRISK, SECRET, ask, connected, is_well, rest, say, serving, until
+from support.clients import BIG, BRISK, SECRET, ask, connected, echo, is_well, rest, say, serving, until
 
-from carbon_exporter.publish.http import Address, Limits, Response
+from carbon_exporter.publish.http import Address, Limits, Request, Response
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
@@ -126,10 +127,15 @@ def test_what_cannot_be_understood_is_refused_counted_and_closed(words: bytes, s
         assert is_well(server)
 
 
-def test_a_head_request_that_is_refused_has_no_body_either() -> None:
+@pytest.mark.parametrize(
+    ("framing", "body", "status"),
+    [("Content-Length: 70000", "z" * 70_000, 413), ("Transfer-Encoding: chunked", "Z\r\n", 400)],
+)
+def test_a_head_request_that_is_refused_has_no_body_either(framing: str, body: str, status: int) -> None:
     with serving() as server:
-        answer = say(server, ask("/", "HEAD", "Content-Length: 70000", body="z" * 70_000), shut=True)
-    assert answer.startswith(b"HTTP/1.1 413 ")
+        answer = say(server, ask("/", "HEAD", framing, body=body), shut=True)
+        assert server.refused[str(status)] == 1
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
     assert answer.endswith(b"\r\n\r\n")
 
 
@@ -146,14 +152,20 @@ def test_a_client_that_goes_on_talking_after_a_refusal_is_closed_all_the_same() 
         assert server.connections == 0
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.binary(max_size=40) | st.sampled_from([ask(), b"\r\n", b"GET ", b"HTTP/1.1", b": "]), max_size=5))
-def test_no_bytes_make_the_server_fail(words: list[bytes]) -> None:
+CHUNKED = "Transfer-Encoding: chunked"
+WORDS = [ask(), ask("/", "HEAD"), ask("/", "POST", CHUNKED), ask("/", "HEAD", CHUNKED)]
+WORDS += [b"0\r\n\r\n", b"\r\n", b"GET ", b"HTTP/1.1", b": "]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(words=st.lists(st.binary(max_size=40) | st.sampled_from(WORDS), max_size=5))
+def test_no_bytes_make_the_server_fail(caplog: pytest.LogCaptureFixture, words: list[bytes]) -> None:
     with serving() as server:
         answer = say(server, b"".join(words), shut=True)
         assert answer == b"" or answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 4", b"HTTP/1.1 5"))
         assert b"HTTP/1.1 500" not in answer
         assert is_well(server)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_a_request_that_dribbles_in_is_cut_off_at_its_deadline_and_counted() -> None:
@@ -165,6 +177,16 @@ def test_a_request_that_dribbles_in_is_cut_off_at_its_deadline_and_counted() -> 
                 time.sleep(0.02)
         assert 0.3 < time.monotonic() - began < 2
         until(lambda: server.connections == 0)
+        assert server.refused == {"connections": 0, "deadline": 1}
+
+
+def test_a_client_that_is_silent_at_first_has_no_more_time_for_its_request() -> None:
+    with serving(Limits(request_seconds=1.5)) as server, connected(server) as client:
+        began = time.monotonic()
+        time.sleep(1.2)
+        client.sendall(b"GET / HT")
+        assert rest(client) in {b"", b"<reset>"}
+        assert 1.4 < time.monotonic() - began < 2.2
         assert server.refused == {"connections": 0, "deadline": 1}
 
 
@@ -270,6 +292,33 @@ def test_silent_connections_close_one_another_and_not_one_that_was_answered_befo
         until(lambda: server.refused["connections"] == 37)
         scraper.sendall(ask("/still"))
         assert scraper.recv(65536).endswith(b"GET /still\n")
+
+
+def test_who_has_to_go_while_it_begins_to_speak_is_closed_and_not_served_on() -> None:
+    """A handler holds up the server's loop, which then finds the first byte and the newcomer in one turn."""
+    held, go = threading.Event(), threading.Event()
+
+    def holding(request: Request) -> Response:
+        if request.target == "/hold":
+            held.set()
+            go.wait(5)
+        return echo(request)
+
+    limits = Limits(connections=2)
+    with serving(limits, holding) as server, connected(server) as busy, connected(server) as silent:
+        until(lambda: server.connections == 2)
+        busy.sendall(ask("/hold"))
+        held.wait(5)
+        silent.sendall(ask())
+        with connected(server) as newcomer:
+            go.set()
+            newcomer.sendall(ask("/new", "GET", "Connection: close"))
+            assert rest(newcomer).endswith(b"GET /new\n")
+        assert rest(silent) in {b"", b"<reset>"}
+        assert server.refused == {"connections": 1, "deadline": 0}
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < 1
 
 
 def test_when_all_are_taking_a_response_a_newcomer_is_refused_until_they_are_stuck() -> None:

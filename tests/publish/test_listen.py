@@ -5,15 +5,20 @@ from __future__ import annotations
 import http.client
 import socket
 import stat
+import subprocess
+import sys
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from support.clients import BIG, ask, connected, echo, is_well, rest, say, serving, until
+from support.other_user import needs_root
+from support.tools import need
 
 from carbon_exporter.errors import ListenError
-from carbon_exporter.publish.http import Address, Server
+from carbon_exporter.publish.http import Address, Request, Response, Server
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
@@ -37,6 +42,20 @@ def test_an_empty_host_is_both_families() -> None:
             connection.request("GET", "/")
             assert connection.getresponse().read() == b"GET /\n"
             connection.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        (":12011", Address("", 12011)),
+        ("localhost:1", Address("localhost", 1)),
+        ("[::1]:65535", Address("::1", 65535)),
+        ("unix:/run/a:b.sock", Address(path="/run/a:b.sock")),
+    ],
+)
+def test_an_address_is_read_as_it_is_written(text: str, address: Address) -> None:
+    assert Address.parse(text) == address
+    assert str(address) == text
 
 
 def test_stop_closes_idle_busy_and_new_connections_at_once_and_may_be_called_twice() -> None:
@@ -123,6 +142,53 @@ def test_a_unix_socket_that_is_in_use_stays_its_owners(tmp_path: Path) -> None:
         second.stop()
         assert f"ss -lxp src {address.path}" in caught.value.remedy
         assert is_well(server)
+
+
+def test_a_server_that_stops_does_not_remove_the_unix_socket_of_its_successor(tmp_path: Path) -> None:
+    """A handler that takes its time holds up the end of the first one."""
+    path, held = tmp_path / "exporter.sock", threading.Event()
+
+    def slow(request: Request) -> Response:
+        held.set()
+        time.sleep(0.2)
+        return echo(request)
+
+    address = Address(path=str(path))
+    with serving(handler=slow, address=address) as first, connected(first) as client:
+        client.sendall(ask() * 8)
+        held.wait(5)
+        stopping = threading.Thread(target=first.stop)
+        stopping.start()
+        until(lambda: not is_open(path))
+        with serving(address=address) as second:
+            stopping.join(5)
+            assert is_well(second)
+
+
+def is_open(path: Path) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        return client.connect_ex(str(path)) == 0
+
+
+@needs_root
+def test_a_unix_socket_on_a_read_only_file_system_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
+    script = """
+import sys
+from carbon_exporter.errors import ListenError
+from carbon_exporter.publish.listening import Address, listen
+try:
+    listen(Address(path=sys.argv[1] + "/exporter.sock"))
+except ListenError as error:
+    print(error, error.remedy)
+"""
+    mounted = 'mount -t tmpfs -o ro none "$1" && exec "$2" -c "$3" "$1"'
+    command = [need("unshare"), "--mount", "sh", "-c", mounted, "sh", str(tmp_path), sys.executable, script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "mount" in done.stderr or "unshare" in done.stderr:
+        pytest.skip(f"no mounts can be made: {done.stderr.strip()}")
+    assert "Read-only file system" in done.stdout
+    assert f"allowed to write to the folder {tmp_path}," in done.stdout
 
 
 def test_a_file_that_is_no_socket_is_never_removed(tmp_path: Path) -> None:

@@ -150,6 +150,22 @@ def test_of_good_certificates_only_those_with_an_allowed_name_come_in(name: str,
         assert server.refused["tls"] == 1
 
 
+def test_a_name_that_is_no_text_is_none_of_the_allowed_ones(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    openssl = place / "directory.cnf"
+    openssl.write_text("[req]\ndistinguished_name = somebody\n[somebody]\nCN = somebody\n")
+    with monkeypatch.context() as patch:
+        patch.setenv("OPENSSL_CONF", str(openssl))
+        Authority(place, "directory").sign("listed", "dirName:somebody,DNS:prometheus.example")
+    mutual = MUTUAL.replace("authority.crt", "directory.crt")
+    for name, answer in (("prometheus.example", "GET /metrics\n"), ("grafana.example", "curl ")):
+        with secured(place, f"{mutual}, client_allowed_sans: [{name}]") as server:
+            assert curl(server, place, client="listed").startswith(answer)
+            assert server.refused.get("tls", 0) == (answer == "curl ")
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 def test_a_renewed_certificate_is_shown_to_new_connections_and_old_ones_live_on(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     authority.sign("server", "IP:127.0.0.1")
@@ -183,6 +199,16 @@ def test_a_broken_new_certificate_changes_nothing_until_it_is_mended(
         assert serial(server, tmp_path) == old
     assert caplog.text.count("not reloaded") == 1
     assert str(certificate) in caplog.text
+
+
+def test_a_file_that_is_made_readable_is_read_again_though_nothing_else_of_it_changed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, key = Authority(tmp_path).sign("server", "IP:127.0.0.1")
+    caplog.set_level(logging.INFO)
+    with secured(tmp_path):
+        key.chmod(0o640)
+        until(lambda: "web configuration reloaded" in caplog.text)
 
 
 def test_files_that_cannot_be_used_stop_the_start_by_their_name(tmp_path: Path) -> None:
@@ -221,6 +247,15 @@ def test_a_handshake_that_does_not_come_to_its_end_is_cut_off_and_counted(place:
         until(lambda: server.connections == 0)
         assert server.refused == {"connections": 0, "deadline": 1}
         assert curl(server, place) == "GET /metrics\n"
+
+
+def test_a_handshake_takes_of_the_time_for_the_request(place: Path) -> None:
+    with secured(place, limits=Limits(request_seconds=0.4)) as server, connected(server) as slow:
+        began = time.monotonic()
+        slow.sendall(b"\x16\x03\x01\x02\x00\x01")
+        assert rest(slow) in {b"", b"<reset>"}
+        assert 0.3 < time.monotonic() - began < 2
+        until(lambda: server.refused == {"connections": 0, "deadline": 1})
 
 
 def test_over_tls_too_a_slow_reader_gets_all_and_one_that_never_reads_is_cut_off(place: Path) -> None:

@@ -39,8 +39,11 @@ def authority(tmp_path: Path) -> Authority:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """Mutual TLS and a password besides."""
-    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(8)).decode()
-    file = tmp_path / "web-config.yml"
+    return protect(tmp_path / "web-config.yml", PASSWORD)
+
+
+def protect(file: Path, password: str) -> Path:
+    hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(8)).decode()
     tls = f"tls_server_config: {{cert_file: server.crt, key_file: server.key, {MUTUAL}}}"
     file.write_text(f"{tls}\nbasic_auth_users: {{prometheus: '{hashed}'}}\n")
     return file
@@ -72,7 +75,7 @@ def serial(exporter: Exporter, place: Path) -> object:
         return (client.getpeercert() or {})["serialNumber"]
 
 
-def test_prometheus_loses_no_scrape_while_the_certificate_is_renewed_twice(
+def test_prometheus_loses_no_scrape_while_the_certificate_is_renewed_twice_and_all_once_its_password_is_wrong(
     tmp_path: Path, authority: Authority, file: Path
 ) -> None:
     client = {
@@ -96,6 +99,9 @@ def test_prometheus_loses_no_scrape_while_the_certificate_is_renewed_twice(
             until(lambda: serial(exporter, tmp_path) != second)
             until(lambda: server.query("count_over_time(up[1m]) >= 4"))
             assert server.query("min_over_time(up[1m])")[0]["value"][1] == "1"
+            protect(file, "another password")
+            until(lambda: server.query("up")[0]["value"][1] == "0")
+            assert "401" in server.get("/api/v1/targets")["data"]["activeTargets"][0]["lastError"]
         assert exporter.stop() == 0
 
 
