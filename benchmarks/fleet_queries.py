@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.stored import Stored
+from deploy.demo.server import Server
 
 __all__ = ["Ask", "fleet_board"]
 
 _BOARD: Final = Path(__file__).parents[1] / "grafana/dashboards/carbon-fleet.json"
 _POINTS: Final = 1000
 """Of a graph; Grafana asks for no more than it is wide."""
-_CHOSEN: Final = {"cluster": ".*", "region": ".*", "namespace": ".*", "job": ".+"}
-"""The variables as the board opens: All."""
 _SUMS: Final = re.compile(
     r"sum_over_time\((?P<record>[\w:]+:(?:increase5m|hourly))(?P<match>\{[^}]*\})?"
     r"\[(?P<range>\w+)(?::5m)?\] offset -2ms\)"
@@ -37,14 +35,14 @@ class Ask:
     """Asked at each step of the range; else once, at its end."""
     seconds: int
 
-    def __call__(self, server: Stored, end: float) -> float:
+    def __call__(self, server: Server, end: float) -> float:
         """Seconds until the whole answer is here. Raises RuntimeError where it is refused."""
         begin = time.perf_counter()
         if self.graph:
             step = max(60, self.seconds // _POINTS)
-            server.range(self.expression, end - self.seconds, end, step)
+            server.query_range(self.expression, end - self.seconds, end, step)
         else:
-            server.instant(self.expression, end)
+            server.query(self.expression, end)
         return time.perf_counter() - begin
 
     @property
@@ -61,7 +59,9 @@ def fleet_board(seconds: int) -> Iterator[Ask]:
     """All queries of the board, over a range of so many seconds."""
     board = json.loads(_BOARD.read_text(encoding="utf-8"))
     step = max(60, seconds // _POINTS)
-    known = _CHOSEN | {
+    # As the board opens: All.
+    chosen = {variable["name"]: variable.get("allValue", "") for variable in board["templating"]["list"]}
+    known = chosen | {
         "__range": f"{seconds}s",
         "__interval": f"{step}s",
         "__rate_interval": f"{max(4 * 15, step + 15)}s",

@@ -23,7 +23,8 @@ from benchmarks.cluster.week import START, Week
 from benchmarks.figure import Figure, Plan
 from benchmarks.fleet_queries import Ask, fleet_board
 from benchmarks.fleet_rules import groups
-from benchmarks.stored import Stored, stored
+from benchmarks.stored import stored
+from deploy.demo.server import Server
 
 __all__ = ["Fit", "figures"]
 
@@ -112,7 +113,7 @@ def figures(plan: Plan) -> Iterator[Figure]:
                 yield Figure(f"rules {group.name}", values, "s", group.interval, f"{size.fleet} nodes, one evaluation")
 
 
-def _best(asked: Callable[[Stored, float], float], server: Stored, at: float) -> float:
+def _best(asked: Callable[[Server, float], float], server: Server, at: float) -> float:
     """The quicker of two: what the machine does besides can only add to it."""
     return min(asked(server, at) for _ in range(2))
 

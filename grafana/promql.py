@@ -6,7 +6,7 @@ counted twice, left out or extrapolated; a total lags the range's edges by up to
 
 from __future__ import annotations
 
-__all__ = ["CLUSTER", "ONE_JOB", "SITE", "WORK", "accumulated", "hours", "total"]
+__all__ = ["CLUSTER", "ONE_JOB", "SITE", "WORK", "accumulated", "hours", "of_chosen_jobs", "total"]
 
 CLUSTER = 'cluster=~"$cluster"'
 SITE = f'{CLUSTER},region=~"$region"'
@@ -28,6 +28,17 @@ def total(record: str, matchers: str) -> str:
 def hours(record: str, matchers: str) -> str:
     """What a record of one sample an hour adds up to over the whole hours of the range."""
     return f"sum_over_time({record}{{{matchers}}}[$__range] offset -2ms)"
+
+
+def of_chosen_jobs(vector: str) -> str:
+    """A vector summed by job, of the jobs that are chosen.
+
+    With a matcher of the job's name Prometheus 2 would hold the pattern against every name in its index: of a fleet in
+    a month half a million, for a table of twenty.
+    """
+    told = f'label_replace({vector}, "chosen", "yes", "job_name", "$job")'
+    chosen = 'label_replace(vector(1), "chosen", "yes", "", "")'
+    return f"sum by (job_namespace, job_name) ({told} and on (chosen) {chosen})"
 
 
 def accumulated(record: str, matchers: str) -> str:

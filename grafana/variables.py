@@ -10,6 +10,7 @@ from grafana.panels import DATASOURCE, Json
 __all__ = [
     "BUDGET",
     "CLUSTER",
+    "CLUSTER_OF_BUDGETS",
     "CLUSTER_OF_EXPORTERS",
     "DATASOURCES",
     "EXPORTER",
@@ -112,7 +113,7 @@ JOBS = _label(
     "Jobs, as the exporter names them.",
     f"job:carbon_job_power_watts:sum{{{_IN_NAMESPACE}}}",
     "job_name",
-    every=".+",
+    every=".*",
 )
 JOB = _label(
     "job", "Job", "The job, as the exporter names it.", f"job:carbon_job_power_watts:sum{{{_IN_NAMESPACE}}}", "job_name"
@@ -132,11 +133,13 @@ EXPORTER = _label(
     "instance",
     every=".*",
 )
+CLUSTER_OF_BUDGETS = 'cluster=~"|$cluster"'
+"""A budget that names no cluster is of all of them: it is shown whichever is chosen."""
 BUDGET = _label(
     "budget",
     "Budget",
     "As the file of budgets names it.",
-    'budget:carbon_budget_left:ratio{cluster=~"$cluster"}',
+    f"budget:carbon_budget_left:ratio{{{CLUSTER_OF_BUDGETS}}}",
     "budget",
     every=".*",
 )

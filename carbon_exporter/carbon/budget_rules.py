@@ -35,12 +35,12 @@ def _records(budget: Budget, job_label: str) -> list[dict[str, object]]:
     chosen = _matchers(budget, job_label)
     days = f"{budget.days - 1}d" if budget.days > 1 else ""
     # One millisecond short of the window: as many hours at every moment, and on every engine (global.yml).
-    window = f"[{days}23h59m59s999ms:1h]"
+    window = f"[{days}23h59m59s999ms]"
     spent = f"budget:carbon_budget_spent:sum{budget.days}d"
     itself = f"{spent}{{budget={_quoted(budget.name)}}}"
     amount = _number(budget.amount)
     expressions = {
-        spent: f"sum(sum_over_time({level}:carbon_job_{metric}:sum1h{chosen}{window})) or vector(0)",
+        spent: f"sum(sum_over_time({level}:carbon_job_{metric}:hourly{chosen}{window})) or vector(0)",
         "budget:carbon_budget_left:sum": f"{amount} - {itself}",
         "budget:carbon_budget_left:ratio": f"1 - {itself} / {amount}",
         "budget:carbon_budget_predicted:sum": f"sum({level}:carbon_run_remaining_{metric}:sum{chosen})",
@@ -49,7 +49,8 @@ def _records(budget: Budget, job_label: str) -> list[dict[str, object]]:
         used = f"sum({level}:carbon_job_{metric}:sum{span}{chosen}) or vector(0)"
         even = f"({amount} / {budget.days * _HOURS_A_DAY} * {hours})"
         expressions[f"budget:carbon_budget_burn:ratio{span}"] = f"({used}) / {even}"
-    labels = {"budget": budget.name, "unit": budget.unit, "window": f"{budget.days}d"}
+    cluster = {"cluster": budget.cluster} if budget.cluster else {}
+    labels = {"budget": budget.name, **cluster, "unit": budget.unit, "window": f"{budget.days}d"}
     return [{"record": name, "expr": expression, "labels": {**labels}} for name, expression in expressions.items()]
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from carbon_exporter import __version__
+from carbon_exporter.cli.table import printable
 from carbon_exporter.errors import CarbonExporterError, ConfigError, IntensityError
 
 __all__ = ["COMMANDS", "EXIT_FAILED", "EXIT_OK", "EXIT_USAGE", "main"]
@@ -39,10 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(parsed.run(parsed))
     except (ConfigError, IntensityError) as error:
-        print(f"carbon-exporter: {error}", file=sys.stderr)
+        print(f"carbon-exporter: {printable(str(error))}", file=sys.stderr)
         return EXIT_USAGE
     except CarbonExporterError as error:
-        print(f"carbon-exporter: {error}", file=sys.stderr)
+        print(f"carbon-exporter: {printable(str(error))}", file=sys.stderr)
         return EXIT_FAILED
     except BrokenPipeError:
         sys.stderr.close()

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from carbon_exporter.cli.table import printable
 from carbon_exporter.errors import ConfigError
+from carbon_exporter.publish.catalogue import JOB_LABELS
 
 __all__ = ["ADDRESSES", "TIMES", "access", "add_server", "add_stretch", "stretch", "warn"]
 
-JOB_LABELS = ("job_name", "job", "hpc_job")
 MOST_SECRET_BYTES = 1 << 16
 
 TIMES = """\
@@ -64,7 +65,7 @@ def stretch(parsed: argparse.Namespace) -> tuple[int, int]:
 def warn(warnings: Iterable[str]) -> None:
     """Hand on what the server said beside its answers."""
     for warning in warnings:
-        print(f"carbon-exporter: the server warns: {warning}", file=sys.stderr)
+        print(f"carbon-exporter: the server warns: {printable(warning)}", file=sys.stderr)
 
 
 def access(parsed: argparse.Namespace) -> Any:

@@ -8,7 +8,6 @@ from typing import Any
 
 from carbon_exporter.carbon.budget import Budget, budgets
 from carbon_exporter.carbon.budget_rules import rules
-from carbon_exporter.errors import ConfigError
 from carbon_exporter.publish.catalogue import JOB_LABELS
 
 __all__ = ["register", "run"]
@@ -64,12 +63,6 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def _read(file: Path) -> list[Budget]:
-    import yaml  # noqa: PLC0415 - as above
+    from carbon_exporter.config.yaml_file import read_yaml  # noqa: PLC0415 - as above
 
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("command line", "FILE", str(file), f"a readable file ({error})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(str(file), "(whole file)", " ".join(str(error).split()), "YAML") from error
-    return budgets(content, str(file))
+    return budgets(read_yaml(file, "command line", "FILE"), str(file))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from carbon_exporter.cli.asking import ADDRESSES, TIMES, access, add_server, add_stretch, stretch, warn
-from carbon_exporter.cli.table import grid
+from carbon_exporter.cli.table import grid, printable
 
 __all__ = ["register", "run"]
 
@@ -87,14 +87,14 @@ def _text(sections: Sequence[Any]) -> str:
 
 
 def _section(section: Any) -> str:
+    """What a run or a group is called must not move the cursor, wherever it stands."""
     table = section.table
     rows = [[_cell(cell) for cell in row] for row in table.rows]
     header = [_cell(name) for name in table.header]
     right = {name for name, numbers in zip(header, table.numbers, strict=True) if numbers}
-    return "\n".join([section.heading, "", grid(header, rows, right), *("", *section.sentences)]).rstrip()
+    sentences = map(printable, section.sentences)
+    return "\n".join([printable(section.heading), "", grid(header, rows, right), *("", *sentences)]).rstrip()
 
 
 def _cell(cell: Any) -> str:
-    """What a run is called must not move the cursor."""
-    text = str(getattr(cell, "text", cell))
-    return text if text.isprintable() else "".join(one if one.isprintable() else "?" for one in text)
+    return printable(str(getattr(cell, "text", cell)))

@@ -1,11 +1,11 @@
-"""Plain text tables for terminals."""
+"""Plain text for terminals: tables, and words of others that may not move the cursor."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Collection, Sequence
 
-__all__ = ["grid", "table"]
+__all__ = ["grid", "printable", "table"]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
@@ -43,3 +43,8 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection
         padded = (f"{cell:>{size}}" if name in right else f"{cell:<{size}}" for name, cell, size in columns)
         lines.append("  ".join(padded).rstrip())
     return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """The text as one line without control characters: `?` stands for each."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else "?" for one in text)

@@ -8,10 +8,23 @@ own first sample. Nothing is extrapolated, so the windows add up to the whole, w
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["ENERGY", "Counters", "RawCounters", "RecordedCounters", "Selection", "gain", "quoted"]
+__all__ = [
+    "ENERGY",
+    "RULE_SECONDS",
+    "Counters",
+    "RawCounters",
+    "RecordedCounters",
+    "Selection",
+    "any_of",
+    "gain",
+    "gained",
+    "quoted",
+]
 
 ENERGY = "carbon_job_energy_kwh_total"
 GRAMS = "carbon_job_co2e_grams_total"
@@ -20,6 +33,7 @@ RULE_SECONDS = 300
 EVALUATED_SECONDS = 60
 """How often they are evaluated."""
 
+_META = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _SPANS = {
     "energy_kwh": "carbon_span_energy_kwh",
     "co2e_grams": "carbon_span_co2e_grams",
@@ -58,11 +72,21 @@ def quoted(text: str) -> str:
     return json.dumps(text.encode("utf-8", "replace").decode(), ensure_ascii=False)
 
 
-def gain(series: str, labels: str, window: int) -> str:
-    """What the counters that a selector matches gained in a window of so many seconds, by labels."""
+def any_of(texts: Iterable[str]) -> str:
+    """A pattern of PromQL that is each of these texts and nothing else; engines look them up instead of matching."""
+    return quoted("|".join(_META.sub(r"\\\g<0>", text) for text in texts))
+
+
+def gained(series: str, window: int) -> str:
+    """What each counter that a selector matches gained in a window of so many seconds."""
     now, first = (f"{name}({series}[{window}s])" for name in ("last_over_time", "min_over_time"))
     before = f"last_over_time({series}[1h] offset {window}s)"
-    return f"sum by ({labels}) ({now} - (({before} <= {now}) or {first}))"
+    return f"{now} - (({before} <= {now}) or {first})"
+
+
+def gain(series: str, labels: str, window: int) -> str:
+    """What they gained together, by labels."""
+    return f"sum by ({labels}) ({gained(series, window)})"
 
 
 class Counters(Protocol):

@@ -7,9 +7,10 @@ from collections import defaultdict
 
 from carbon_exporter import __version__
 from carbon_exporter.report.client import PrometheusClient
-from carbon_exporter.report.counters import Counters, RawCounters, RecordedCounters, Selection
+from carbon_exporter.report.counters import RULE_SECONDS, Counters, RawCounters, RecordedCounters, Selection
 from carbon_exporter.report.course import Course, DeviceKey, Presence, first_and_last, presence
 from carbon_exporter.report.facts import Facts, JobIdentity, KindShare, Slice
+from carbon_exporter.report.figures import moment
 from carbon_exporter.report.origin import Origin
 from carbon_exporter.report.search import absent
 from carbon_exporter.report.spans import Spans
@@ -25,9 +26,9 @@ _IDENTITY = ("job_id", "scheduler", "queue", "job_user")
 def gather(client: PrometheusClient, selection: Selection, begin: int, end: int) -> Facts:
     """What the job used and emitted from `begin` to `end`, in Unix seconds.
 
-    Raises `QueryError` where the server does not answer, knows no such job then, or knows several of the name.
+    Raises `QueryError` where the server does not answer, or knows no such job then.
     """
-    counters, there = _find(client, selection, begin, end)
+    counters, there, raw_from = _find(client, selection, begin, end)
     course, origin, spans = Course(), Origin(selection), Spans(selection)
     for stretch in there.days:
         energy = course.add(client, counters, stretch)
@@ -42,7 +43,9 @@ def gather(client: PrometheusClient, selection: Selection, begin: int, end: int)
     )
     energy = {key: math.fsum(values) for key, values in course.energy.items()}
     grams = {region: math.fsum(values) for region, values in course.grams.items()}
-    notes = _notes(there, origin, energy, recorded=recorded)
+    notes = _notes(there, origin, energy)
+    if recorded:
+        notes.append(_of_recorded(raw_from))
     if end - ended < GOES_ON_SECONDS:
         notes.append("Its energy still grew within five minutes of the end: the job may go on.")
     return Facts(
@@ -67,14 +70,27 @@ def gather(client: PrometheusClient, selection: Selection, begin: int, end: int)
     )
 
 
-def _find(client: PrometheusClient, selection: Selection, begin: int, end: int) -> tuple[Counters, Presence]:
-    """Counters where there are any, else what the rules recorded; raises what is wrong if there is neither."""
-    ways: tuple[Counters, ...] = (RawCounters(selection), RecordedCounters(selection))
-    for counters in ways:
-        there = presence(client, counters, begin, end)
-        if there is not None:
-            return counters, there
-    raise absent(client, selection, begin, end)
+def _find(
+    client: PrometheusClient, selection: Selection, begin: int, end: int
+) -> tuple[Counters, Presence, int | None]:
+    """What to read, when the job was there by it, and from when on there are counters, if there are any.
+
+    Counters are read, or what the rules recorded where these alone reach back. Raises `QueryError` without either.
+    """
+    raw, recorded = RawCounters(selection), RecordedCounters(selection)
+    there = presence(client, raw, begin, end)
+    if there is not None and not _goes_further_back(client, recorded, begin, there.begin):
+        return raw, there, there.begin
+    known = presence(client, recorded, begin, end)
+    if known is None:
+        raise absent(client, selection, begin, end)
+    return recorded, known, there.begin if there else None
+
+
+def _goes_further_back(client: PrometheusClient, recorded: Counters, begin: int, raw_from: int) -> bool:
+    """Whether it was recorded more than a window before its counters begin: these are kept for a shorter time."""
+    until = raw_from - RULE_SECONDS
+    return until > begin and presence(client, recorded, begin, until) is not None
 
 
 def _by(energy: dict[DeviceKey, float], label: int) -> dict[str, float]:
@@ -110,7 +126,17 @@ def _identity(
     return JobIdentity(selection.name, selection.namespace, tuple(clusters), known)
 
 
-def _notes(there: Presence, origin: Origin, energy: dict[DeviceKey, float], *, recorded: bool) -> list[str]:
+def _of_recorded(raw_from: int | None) -> str:
+    if raw_from is None:
+        return "This server holds recorded series alone: devices, how they are measured and prices are not in it."
+    return (
+        f"This server holds the job's counters from {moment(raw_from)} on and recorded series from before: the totals "
+        "are those of the recorded ones. Devices and how they are measured are not in these; prices are of the time "
+        "since then."
+    )
+
+
+def _notes(there: Presence, origin: Origin, energy: dict[DeviceKey, float]) -> list[str]:
     notes = []
     if there.unseen_seconds:
         notes.append(
@@ -121,10 +147,6 @@ def _notes(there: Presence, origin: Origin, energy: dict[DeviceKey, float], *, r
         notes.append(
             f"The energy of its devices is not known for {origin.missing_seconds:.0f} device-seconds: it is missing "
             "from the totals, never invented."
-        )
-    if recorded:
-        notes.append(
-            "This server holds recorded series alone: devices, how they are measured and prices are not in it."
         )
     if len({key[0] for key in energy}) > 1:
         notes.append("Jobs of this name in several clusters are added up; --cluster chooses one.")

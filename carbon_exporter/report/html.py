@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from carbon_exporter.report.chart import co2e_chart, power_chart
+from carbon_exporter.report.chart import KIND_ORDER, co2e_chart, power_chart
 from carbon_exporter.report.facts import Facts
 from carbon_exporter.report.figures import Figure, moment
 from carbon_exporter.report.sections import Cell, Section, Table, lead, sections, title
@@ -50,10 +50,7 @@ svg path { shape-rendering: crispEdges; } .times { display: flex; justify-conten
 .grid { stroke: var(--line); vector-effect: non-scaling-stroke; fill: none; }
 .sum { stroke: var(--accent); stroke-width: 2; vector-effect: non-scaling-stroke; fill: none; }
 svg path.sum { shape-rendering: auto; }
-""" + "".join(
-    f".{kind} {{ fill: var(--{kind}); background: var(--{kind}); }}\n"
-    for kind in ("gpu", "cpu", "dram", "accelerator", "other")
-)
+""" + "".join(f".{kind} {{ fill: var(--{kind}); background: var(--{kind}); }}\n" for kind in KIND_ORDER)
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 

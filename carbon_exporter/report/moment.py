@@ -25,7 +25,7 @@ def parse_moment(text: str, key: str, now: float) -> int:
         moment = _parse(text.strip(), now)
         if 0 <= moment <= _LATEST:
             return int(moment)
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     raise ConfigError("command line", key, text, _ACCEPTED)
 

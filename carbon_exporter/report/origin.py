@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from carbon_exporter.carbon import tables
 from carbon_exporter.report.client import PrometheusClient, Series
-from carbon_exporter.report.counters import ENERGY, Selection
+from carbon_exporter.report.counters import ENERGY, Selection, any_of, gained
 from carbon_exporter.report.course import DeviceKey
 from carbon_exporter.report.facts import Device, Price, QualityShare, RegionShare, worst
 from carbon_exporter.report.stretch import Stretch, in_parts
@@ -20,6 +20,9 @@ __all__ = ["Origin"]
 _INFO = ("vendor", "model", "uuid", "sensor", "quality")
 _PLACE = ("cluster", "instance", "device")
 _PRICE = ("region", "provider", "quality", "source", "year", "located_by")
+_LONGEST_PATTERN = 1000
+"""Characters of a pattern of nodes, which stands four times in a question: some proxies take no address of more than
+8 kB. For a job on more nodes those of the whole fleet are read."""
 Place = tuple[str, str, str]
 
 
@@ -49,47 +52,54 @@ class Origin:
 
     def add(self, client: PrometheusClient, stretch: Stretch, energy: Mapping[DeviceKey, float]) -> None:
         """Ask about a stretch in which the job used so much of each device. Raises `QueryError`."""
+        nodes = _on_nodes(energy)
         whole = Stretch(stretch.begin, stretch.end, stretch.seconds)
-        for part, _ in in_parts(whole, lambda part: self._gaps(client, part)):
-            self._grid(client, part)
         today: dict[Place, set[str]] = defaultdict(set)
-        for row in self._seen(client, "carbon_device_info", whole, _PLACE, (*_PLACE, *_INFO, "kind")):
-            place = (row.label("cluster"), row.label("instance"), row.label("device"))
-            today[place].add(row.label("quality"))
-            self._qualities[place].add(row.label("quality"))
-            self._infos[place] = dict(row.labels)
+        for _, rows in in_parts(whole, lambda part: self._ask(client, part, nodes)):
+            for row in rows:
+                place = (row.label("cluster"), row.label("instance"), row.label("device"))
+                today[place].add(row.label("quality"))
+                self._qualities[place].add(row.label("quality"))
+                self._infos[place] = dict(row.labels)
         for (cluster, instance, device, _, _), kwh in energy.items():
             self._by_quality[worst(today[cluster, instance, device])].append(kwh)
 
-    def _gaps(self, client: PrometheusClient, part: Stretch) -> None:
-        gap = self._used("carbon_energy_gap_seconds_total", part, _PLACE, "last_over_time", "min_over_time")
+    def _ask(self, client: PrometheusClient, part: Stretch, nodes: str) -> list[Series]:
+        """All that is asked of a part; returns its devices."""
+        devices = self._seen(client, f"carbon_device_info{nodes}", part, _PLACE, (*_PLACE, *_INFO, "kind"))
+        self._grid(client, part, nodes)
+        # Last, because it adds up: where a question is too large, all of them are asked again of each half.
+        self._gaps(client, part, nodes)
+        return devices
+
+    def _gaps(self, client: PrometheusClient, part: Stretch, nodes: str) -> None:
+        gap = self._used(gained(f"carbon_energy_gap_seconds_total{nodes}", part.seconds), part, _PLACE)
         for row in client.instant(f"sum({gap})", part.end):
             self.missing_seconds += row.points[0][1]
 
-    def _grid(self, client: PrometheusClient, part: Stretch) -> None:
+    def _grid(self, client: PrometheusClient, part: Stretch, nodes: str) -> None:
         place = ("cluster", "instance", "region")
-        for row in self._seen(client, "carbon_grid_intensity_info", part, place, _PRICE):
+        for row in self._seen(client, f"carbon_grid_intensity_info{nodes}", part, place, _PRICE):
             self._prices[tuple(map(row.label, _PRICE))] = None
         for function in ("min", "max"):
-            level = self._used("carbon_grid_intensity_grams_per_kwh", part, place, f"{function}_over_time")
+            over = f"{function}_over_time"
+            level = self._used(f"{over}(carbon_grid_intensity_grams_per_kwh{nodes}[{part.seconds}s])", part, place)
             by = "region, provider, scope, basis"
             for row in client.instant(f"{function} by ({by}) ({level})", part.end):
                 key = (row.label("region"), row.label("provider"), row.label("scope"), row.label("basis"))
                 self._levels[key].append(row.points[0][1])
-            pue = self._used("carbon_pue_ratio", part, place, f"{function}_over_time")
+            pue = self._used(f"{over}(carbon_pue_ratio{nodes}[{part.seconds}s])", part, place)
             for row in client.instant(f"{function} by (region) ({pue})", part.end):
                 self._pue[row.label("region")].append(row.points[0][1])
 
     def _seen(
-        self, client: PrometheusClient, metric: str, part: Stretch, on: tuple[str, ...], by: tuple[str, ...]
+        self, client: PrometheusClient, series: str, part: Stretch, on: tuple[str, ...], by: tuple[str, ...]
     ) -> list[Series]:
-        used = self._used(metric, part, on, "last_over_time")
+        used = self._used(f"last_over_time({series}[{part.seconds}s])", part, on)
         return client.instant(f"group by ({', '.join(by)}) ({used})", part.end)
 
-    def _used(self, metric: str, part: Stretch, on: tuple[str, ...], *functions: str) -> str:
-        """A metric of the exporters, where the job used what it speaks of; of two functions the difference."""
-        window = f"[{part.seconds}s]"
-        value = " - ".join(f"{function}({metric}{window})" for function in functions)
+    def _used(self, value: str, part: Stretch, on: tuple[str, ...]) -> str:
+        """A value of the exporters' series, where the job used what it speaks of."""
         return f"({value}) and on ({', '.join(on)}) last_over_time({self.selection.of(ENERGY, part.seconds)})"
 
     def devices(self, energy: Mapping[DeviceKey, float]) -> tuple[Device, ...]:
@@ -144,6 +154,12 @@ class Origin:
             low, high = (min(levels), max(levels)) if levels else (None, None)
             rows.append(Price(provider, quality, source, year, located_by, scope, basis, low, high))
         return rows
+
+
+def _on_nodes(energy: Mapping[DeviceKey, float]) -> str:
+    """The matcher, in braces, of the nodes that the job used; empty where they are not known, or too many to name."""
+    pattern = any_of(sorted({instance for _, instance, *_ in energy} - {""}))
+    return f"{{instance=~{pattern}}}" if len('""') < len(pattern) < _LONGEST_PATTERN else ""
 
 
 def zone_name(region: str) -> str:

@@ -7,14 +7,13 @@ before its energy first grew, and has ended at the scrape at which it grew last.
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from carbon_exporter.errors import QueryError
 from carbon_exporter.report.client import PrometheusClient, Series
-from carbon_exporter.report.counters import gain, quoted
+from carbon_exporter.report.counters import any_of, gain, quoted
 from carbon_exporter.report.run_facts import Run, Value
 from carbon_exporter.report.stretch import DAY, Stretch, in_parts, pieces
 
@@ -45,7 +44,7 @@ class RunFilter:
         """Of PromQL, after the opening brace."""
         wanted = [f'{self.job_label}!=""']
         if self.jobs:
-            wanted.append(f"{self.job_label}=~{quoted('|'.join(map(re.escape, self.jobs)))}")
+            wanted.append(f"{self.job_label}=~{any_of(self.jobs)}")
         if self.namespace is not None:
             wanted.append(f"job_namespace={quoted(self.namespace)}")
         if self.cluster:

@@ -21,11 +21,13 @@ from deploy.demo.live import exporters, scripts
 from deploy.demo.mix import scenario
 from deploy.demo.recording import load_rules, record
 from deploy.demo.rules import rule_files
-from deploy.demo.server import MissingProgram, find_program, prometheus
+from deploy.demo.server import MissingProgram, Server, check_port, find_program, prometheus
 
 STEP, RECORDED_EVERY = 240.0, 300.0
 """Seconds between scrapes and between recorded points of the history. Four minutes are the most that five-minute
 windows bear; what follows live is scraped every five seconds."""
+SCRAPED_WITHIN = 60.0
+"""Seconds after which everything that is scraped live has been."""
 CLUSTER = "demo"
 _QUERIES = {
     "fleet:carbon_job_power_watts:sum": "W now",
@@ -45,6 +47,10 @@ def main(arguments: list[str]) -> int:
     try:
         for program in ("prometheus", "promtool"):
             find_program(program, "prometheus")
+        try:
+            check_port(chosen.port)
+        except RuntimeError as error:
+            raise RuntimeError(f'{error}; another one: make demo ARGS="--port=9091"') from None
         with tempfile.TemporaryDirectory(prefix="carbon-demo-") as directory:
             _run(Path(directory), chosen.days, chosen.port)
     except KeyboardInterrupt:
@@ -67,10 +73,18 @@ def _run(place: Path, days: float, port: int) -> None:
         ports = stack.enter_context(exporters(place, plan.nodes))
         told = stack.enter_context(scripts(plan))
         server = stack.enter_context(prometheus(place, _config(plan, rules, ports, told), port=port))
-        while not server.query('count(carbon_job_power_watts) and on () up{job="synthetic"} == 1', time.time()):
-            time.sleep(1)
+        _wait_until_scraped(server)
         _say(f"ready after {time.monotonic() - began:.0f} s\n" + _where(server.url, ports, plan))
         threading.Event().wait()
+
+
+def _wait_until_scraped(server: Server) -> None:
+    """Raises `RuntimeError` where that takes too long."""
+    until = time.monotonic() + SCRAPED_WITHIN
+    while not server.query('count(carbon_job_power_watts) and on () up{job="synthetic"} == 1', time.time()):
+        if time.monotonic() > until:
+            raise RuntimeError(f"Prometheus has not scraped the exporters within {SCRAPED_WITHIN:.0f} s")
+        time.sleep(1)
 
 
 def _config(plan: Scenario, rules: list[Path], ports: dict[str, int], told: int) -> dict[str, Any]:

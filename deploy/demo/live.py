@@ -42,7 +42,7 @@ def _exporter(place: Path, node: Node) -> Iterator[int]:
 
 @contextmanager
 def scripts(scenario: Scenario) -> Iterator[int]:
-    """The port of a page with the series that no exporter shows yet: runs, forecasts, providers; and spans.
+    """The port of a page with what scripts tell, spans and runs, and what no exporter shows yet: forecasts, providers.
 
     They are those of the scenario's last training, which is told again and again.
     """

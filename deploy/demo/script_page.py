@@ -1,6 +1,6 @@
 """What training scripts, runs and forecasts would show at a moment of the history.
 
-Series of runs, providers and forecasts are in the contract's shape; no exporter shows them yet.
+Series of providers and forecasts are in the contract's shape; no exporter shows them yet.
 """
 
 from __future__ import annotations

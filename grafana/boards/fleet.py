@@ -8,7 +8,7 @@ from grafana.graphs import by_kind, trend
 from grafana.numbers import bars, stat
 from grafana.palette import PURPLE, VERMILION
 from grafana.panels import Query
-from grafana.promql import CLUSTER, SITE, WORK, hours, total
+from grafana.promql import CLUSTER, SITE, WORK, hours, of_chosen_jobs, total
 from grafana.tables import table
 
 __all__ = ["FLEET"]
@@ -17,9 +17,9 @@ _HOUR_KWH = f"sum(region:carbon_job_energy_kwh:sum1h{{{SITE}}})"
 _ENERGY = "region:carbon_job_energy_kwh:increase5m"
 _CO2E = "region:carbon_job_co2e_grams:increase5m"
 _NAMESPACES = f'{CLUSTER},region=~"$region",job_namespace=~"$namespace"'
-_JOBS = f'{WORK},region=~"$region",job_name!~"_.*_"'
-_JOBS_CO2E = f"sum by (job_namespace, job_name) ({hours('job_top:carbon_job_co2e_grams:hourly', _JOBS)})"
-_JOBS_ENERGY = f"sum by (job_namespace, job_name) ({hours('job_top:carbon_job_energy_kwh:hourly', _JOBS)})"
+_JOBS_CO2E = of_chosen_jobs(hours("job_top:carbon_job_co2e_grams:hourly", _NAMESPACES))
+# Which jobs these are, their CO2e says.
+_JOBS_ENERGY = f"sum by (job_namespace, job_name) ({hours('job_top:carbon_job_energy_kwh:hourly', _NAMESPACES)})"
 
 _NOW = (
     stat(

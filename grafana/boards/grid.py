@@ -13,7 +13,7 @@ from grafana.tables import table
 
 __all__ = ["GRID"]
 
-_BUDGET = f'{CLUSTER},budget=~"$budget"'
+_BUDGET = f'{variables.CLUSTER_OF_BUDGETS},budget=~"$budget"'
 _LEFT = f"budget:carbon_budget_left:ratio{{{_BUDGET}}}"
 _ENERGY = "region:carbon_job_energy_kwh:increase5m"
 _CO2E = "region:carbon_job_co2e_grams:increase5m"

@@ -106,6 +106,14 @@ def test_a_file_that_cannot_be_read_is_an_error_of_usage(tmp_path: Path, text: s
     assert str(file) in done.stderr
 
 
+@pytest.mark.parametrize(("scope", "labels"), [({"cluster": "a"}, {"cluster": "a"}), ({"namespace": "a"}, {})])
+def test_records_of_a_clusters_budget_have_its_label_and_those_of_another_none(
+    scope: dict[str, str], labels: dict[str, str]
+) -> None:
+    for rule in recorded(Budget("b", "g", 1.0, 7, **scope)):
+        assert rule["labels"] == {"budget": "b", "unit": "g", "window": "7d", **labels}
+
+
 @settings(deadline=None, max_examples=40)
 @given(name=TEXTS, namespace=TEXTS, job=TEXTS, amount=st.floats(1e-9, 1e18), days=st.integers(1, 366))
 def test_any_text_gives_rules_that_parse_and_means_itself(
@@ -121,8 +129,8 @@ def test_any_text_gives_rules_that_parse_and_means_itself(
 
 
 def innermost(expression: Any) -> Any:
-    """The selector in `sum(sum_over_time(x[…:1h])) or vector(0)`."""
-    return expression.lhs.expr.args[0].expr
+    """The selector in `sum(sum_over_time(x[…])) or vector(0)`."""
+    return expression.lhs.expr.args[0].vector_selector
 
 
 @settings(deadline=None, max_examples=40)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -33,6 +34,16 @@ def test_every_service_is_read_only_without_privileges_and_of_a_stated_version(n
     tag = service["image"].rpartition(":")[2]
     assert tag == "local" if "build" in service else tag.lstrip("v").replace(".", "").isdigit()
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+
+
+def test_the_exporters_image_is_the_locked_one_with_the_demonstration_and_a_name_of_its_own() -> None:
+    lines = [line for line in (DEPLOY / "compose/Dockerfile").read_text().splitlines() if not line.startswith("#")]
+    built = re.findall(r"\$\{IMAGE:-(.+?)\}", (DEPLOY.parent / ".ci/image").read_text())
+    assert lines[:2] == [f"ARG BASE={built[0]}", "FROM ${BASE}"]
+    assert [line for line in lines if line.startswith(("COPY", "ADD"))] == ["COPY deploy/demo /demo/deploy/demo"]
+    assert not any("pip" in line for line in lines)
+    tags = {service["image"] for service in SERVICES.values() if "build" in service}
+    assert tags == {"carbon-exporter-demo:local"}
 
 
 @each_service

@@ -174,6 +174,11 @@ def test_the_fleet_reads_recorded_series_only() -> None:
         assert all(":" in read.name for read in reads(expr)), panel["title"]
 
 
+def test_no_query_of_the_fleet_holds_a_pattern_against_the_name_of_every_job_there_ever_was() -> None:
+    for panel, _, expr in asked(boards()[0]):
+        assert not re.search(r"\bjob_name *[=!]~", expr), panel["title"]
+
+
 @each_board
 def test_a_counter_stands_under_rate_increase_or_the_stated_method(board: Json) -> None:
     for panel, _, expr in asked(board):

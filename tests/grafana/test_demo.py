@@ -11,14 +11,16 @@ import sys
 import threading
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from support.tools import need
 from support.waiting import until
 
-from deploy.demo.server import free_port
+from deploy.demo.server import free_port, started
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,6 +75,51 @@ def test_the_demonstration_shows_a_month_and_what_runs_now_and_leaves_nothing(tm
     assert list(tmp_path.iterdir()) == []
     left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False).stdout
     assert left == ""
+
+
+class _Prometheus(BaseHTTPRequestHandler):
+    """Somebody else's: it is ready, and has nothing of ours."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def stranger() -> Iterator[int]:
+    """The port of a server that was there before."""
+    server = ThreadingHTTPServer(("", 0), _Prometheus)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_port_on_which_another_prometheus_listens_is_refused_before_anything_is_written(
+    stranger: int, tmp_path: Path
+) -> None:
+    need("prometheus")
+    command = [sys.executable, "-m", "deploy.demo", "--days=1", f"--port={stranger}"]
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=20)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"port {stranger} of 127.0.0.1" in done.stderr
+    assert 'make demo ARGS="--port=9091"' in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_process_answers_is_not_taken_for_the_one_that_is_started(stranger: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ""]
+    with (
+        pytest.raises(RuntimeError, match="another process answers"),
+        started(command, f"http://127.0.0.1:{stranger}/-/ready", tmp_path / "log"),
+    ):
+        pass
 
 
 def test_without_prometheus_it_says_how_to_get_it() -> None:

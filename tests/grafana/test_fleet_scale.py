@@ -15,7 +15,8 @@ from benchmarks.cluster.week import START, Week
 from benchmarks.fleet_queries import fleet_board
 from benchmarks.fleet_rules import groups
 from benchmarks.fleet_scale import Fit
-from benchmarks.stored import Stored, stored
+from benchmarks.stored import stored
+from deploy.demo.server import Server
 
 NODES = 6
 HOURS = 20
@@ -26,7 +27,7 @@ NOT_OF_A_NODE = ("span", "carbon_run", "carbon_grid")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Six nodes, raw and recorded, scraped every minute so that both see the same watts."""
     need("prometheus")
     need("gcc")
@@ -39,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
 
 
 @pytest.mark.parametrize("name", ["leaf", "global"])
-def test_what_is_written_as_recorded_is_what_the_rules_make_of_the_raw_series(server: Stored, name: str) -> None:
+def test_what_is_written_as_recorded_is_what_the_rules_make_of_the_raw_series(server: Server, name: str) -> None:
     seen = 0
     for group in groups(name):
         for recorded, expression in group.expressions.items():
@@ -47,17 +48,17 @@ def test_what_is_written_as_recorded_is_what_the_rules_make_of_the_raw_series(se
                 continue
             for moment in MOMENTS:
                 at = moment // 3600 * 3600 if recorded.endswith(":hourly") else moment
-                expected, written = (_values(server.instant(query, at)) for query in (expression, recorded))
+                expected, written = (_values(server.query(query, at)) for query in (expression, recorded))
                 assert expected, recorded
                 _agree(recorded, expected, written)
                 seen += len(expected)
     assert seen > 300
 
 
-def test_each_query_of_the_fleet_board_says_the_same_without_rules(server: Stored) -> None:
+def test_each_query_of_the_fleet_board_says_the_same_without_rules(server: Server) -> None:
     """By increase(), which extrapolates, so not exactly; and never nothing."""
     for ask in fleet_board(6 * 3600):
-        ruled, raw = (_values(server.instant(query, MOMENTS[-1])) for query in (ask.expression, ask.raw))
+        ruled, raw = (_values(server.query(query, MOMENTS[-1])) for query in (ask.expression, ask.raw))
         assert ruled, ask
         assert raw, ask.raw
         if () in ruled:

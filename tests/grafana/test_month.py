@@ -68,7 +68,8 @@ def allowed(history: Month, name: str) -> float:
 def test_every_query_of_every_panel_returns_data(history: Month) -> None:
     job = pretraining(history)
     at = (job.end - 1800) // 300 * 300
-    chosen = {"job": job.name, "instance": NODE, "value": "accuracy", "__from": f"{history.scenario.start:.0f}"}
+    chosen = {"job": job.name, "instance": NODE, "value": "accuracy", "cluster": "demo"}
+    chosen["__from"] = f"{history.scenario.start:.0f}"
     empty = [(one.board, one.panel, one.expr) for one in history.queries() if not history.asked(one, at, chosen)]
     assert empty == []
 
@@ -126,6 +127,22 @@ def test_the_ranked_jobs_are_those_that_emitted_most(history: Month, used: dict[
     assert shown == pytest.approx({job: total(used, job=job).grams for job in ranked}, rel=CLOSE)
 
 
+def test_the_table_of_jobs_follows_the_chosen_jobs_and_namespace(history: Month, used: dict[Who, Amount]) -> None:
+    asked = [one for one in history.queries() if one.panel == "Jobs by CO2e in range"]
+    job, end = pretraining(history).name, history.end
+    of_vision = {who.job for who in used if who.namespace == "vision"}
+    for chosen, names in (({"job": f"({job}|no-such)"}, {job}), ({"job": ".*", "namespace": "vision"}, of_vision)):
+        shown = [
+            {labels[history.job_label]: value for labels, value in history.asked(one, end, whole(history, **chosen))}
+            for one in asked
+        ]
+        assert shown[0].keys() == shown[1].keys() <= names
+        assert shown[0]
+        for name, grams in shown[0].items():
+            real = total(used, job=name)
+            assert (grams, shown[1][name]) == pytest.approx((real.grams, real.kwh), rel=allowed(history, name)), name
+
+
 def test_recorded_sums_of_an_hour_a_day_and_thirty_days_are_what_was_used(history: Month) -> None:
     end, label = history.scenario.seconds, history.job_label
     for window, seconds in (("1h", 3600.0), ("6h", 21600.0), ("1d", DAY), ("30d", min(30 * DAY, end))):
@@ -139,6 +156,16 @@ def test_recorded_sums_of_an_hour_a_day_and_thirty_days_are_what_was_used(histor
                 low, high = (getattr(total(real, job=job), field) for real in (least, most))
                 error = allowed(history, job)
                 assert low * (1 - error) <= shown[job] <= high * (1 + error), (record, job)
+
+
+def test_a_budget_of_one_cluster_is_shown_with_it_and_a_budget_of_all_with_any(history: Month) -> None:
+    asked = next(one for one in history.queries() if one.panel == "Left of each budget")
+    shown = {
+        cluster: {labels["budget"] for labels, _ in history.asked(asked, history.end, {"cluster": cluster})}
+        for cluster in ("demo", "elsewhere", "(demo|elsewhere)", ".*")
+    }
+    every = {"fleet", "nlp", "vision"}
+    assert shown == {"demo": every, "elsewhere": every - {"vision"}, "(demo|elsewhere)": every, ".*": every}
 
 
 def test_the_energy_of_spans_is_what_was_used_while_they_ran(history: Month) -> None:

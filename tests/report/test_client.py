@@ -9,7 +9,8 @@ import pytest
 from support.answering import answering
 from support.bmc import make_certificate
 from support.reporting import trouble
-from support.stored import free_port
+
+from deploy.demo.server import free_port
 
 EMPTY = b'{"status":"success","data":[]}'
 TRAIN = ("--job=train", "--from=now-1d")

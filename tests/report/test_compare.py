@@ -23,6 +23,8 @@ LATER = BEGAN + 20 * 86_400
 """When the small runs are, each a quarter of an hour after the one before."""
 PAPER = ("--from=2026-03-09", "--to=2026-03-15")
 """Around the runs of the paper."""
+PAINTED = "a\x1b]0;b\n\x07\x1b[31mc"
+"""A name that would move the cursor and paint."""
 SOON = (f"--from={LATER - 600}", f"--to={LATER + 7200}")
 
 
@@ -51,6 +53,8 @@ def small_runs(store: Store) -> None:
     store.add("carbon_run_energy_kwh_total", {"instance": "z:12011", "job_name": "reset", "run": "reset"}, reset)
 
     training(store, {"instance": "h:12011", "hpc_job": "deep", "run": "hpc"}, first, {})
+
+    training(store, {"instance": "e:12011", "job_name": "painted", "run": PAINTED}, first, {"model": PAINTED})
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +221,20 @@ def test_markdown_has_a_table_of_groups_and_one_of_tests(server: str) -> None:
     assert "| run=first | 1 | 10 min | 1 kWh | 240.6 g | 0.5 |" in page
     assert "| job=again,run=s\\* | 2 | 10 min ± 0 | 1 kWh ± 0 | 240.6 g ± 0 | 0.5 |" in page
     assert "## Against run=first: Welch's test" in page
+
+
+def test_a_name_with_escape_sequences_does_not_reach_the_terminal(
+    server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = (f"--from={LATER + 300}", f"--to={LATER + 3900}", "--job=painted")
+    pages = [
+        compared(server, *cut),
+        compared(server, f"run={PAINTED}", "job=painted", *SOON, "--job=painted"),
+        trouble(capsys, server, "a]0;b", *SOON, "--job=painted")[1],
+    ]
+    for page in pages:
+        assert "a?]0;b???[31mc" in page
+        assert page.replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize(

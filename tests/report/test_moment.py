@@ -31,7 +31,11 @@ def test_a_moment_is_read_in_every_form(text: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "yesterday", "2026-03-01T12:00:00", "2026-13-01", "now+1d", "now-99999w", "-5", "1e3"]
+    "text",
+    [
+        *("", "yesterday", "2026-03-01T12:00:00", "2026-13-01", "now+1d", "now-99999w", "-5", "1e3"),
+        *("0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "9" * 400),
+    ],
 )
 def test_what_is_no_moment_is_refused_with_what_would_be(text: str) -> None:
     with pytest.raises(ConfigError, match="RFC 3339"):

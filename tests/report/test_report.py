@@ -104,6 +104,56 @@ def test_a_server_of_recorded_series_alone_gives_the_same_totals(world: World, t
     assert told["devices"] == []
 
 
+def test_where_counters_are_kept_for_less_time_than_records_the_records_are_the_total(
+    world: World, tmp_path: Path
+) -> None:
+    store, kept_from = Store(), BEGAN + 3 * 3600
+    for record in ("job_kind:carbon_job_energy_kwh:increase5m", "job:carbon_job_co2e_grams:increase5m"):
+        for labels, samples in world.recorded(record, 60).values():
+            store.add(record, labels, samples)
+    for metric, rows in world.train.store.series.items():
+        store.series[metric] = {one: [(at, value) for at, value in row if at >= kept_from] for one, row in rows.items()}
+    with stored(tmp_path / "both", store) as url:
+        told = document(url, tmp_path / "r", TRAIN, *WHOLE)
+    assert told["energy_kwh"] == pytest.approx(world.train.energy, rel=1e-9)
+    assert told["co2e_grams"] == pytest.approx(world.train.grams, rel=1e-9)
+    assert "recorded" in told["method"]
+    (note,) = (note for note in told["notes"] if "recorded" in note)
+    assert "the job's counters from 2026-03-01T15:0" in note
+    assert told["regions"][0]["prices"][0]["source"] == "Ember (2026)"
+
+
+def test_what_devices_missed_in_a_pause_is_told_with_the_first_sample_after_it(tmp_path: Path) -> None:
+    store, times = Store(), [at for at in range(BEGAN, BEGAN + 3600, 30) if not 1200 < at - BEGAN < 1200 + 720]
+    device = {"instance": "node-a:12011", "device": "cpu0", "kind": "cpu"}
+    energy = [(float(at), (at - BEGAN) / 3.6e4) for at in times]
+    store.add("carbon_job_energy_kwh_total", {**device, "job_name": "train", "region": "FR"}, energy)
+    missed = [(float(at), 3.0 if at <= BEGAN + 1200 else 703.0) for at in times]
+    store.add("carbon_energy_gap_seconds_total", device, missed)
+    with stored(tmp_path / "paused", store) as url:
+        told = document(url, tmp_path / "r", TRAIN, *WHOLE)
+    assert any("not known for 700 device-seconds" in note for note in told["notes"])
+
+
+def test_of_a_fleet_the_jobs_nodes_alone_are_read_and_in_parts_where_that_is_too_much(tmp_path: Path) -> None:
+    store, times = Store(), range(BEGAN, BEGAN + 5 * 3600, 30)
+    for node in range(400):
+        device = {"instance": f"node-{node}:12011", "device": "cpu0", "kind": "cpu"}
+        steps = [float(at) for at in (times if node == 7 else times[:3])]
+        store.add("carbon_device_info", {**device, "model": "EPYC", "quality": "measured"}, [(at, 1.0) for at in steps])
+        told = {**device, "region": "FR", "provider": "static", "scope": "lifecycle"}
+        store.add("carbon_grid_intensity_grams_per_kwh", told, [(at, 40.0) for at in steps])
+        if node == 7:
+            store.add("carbon_grid_intensity_info", told, [(at, 1.0) for at in steps])
+            energy = [(at, (at - BEGAN) / 3.6e4) for at in steps]
+            store.add("carbon_job_energy_kwh_total", {**device, "job_name": "train", "region": "FR"}, energy)
+    with stored(tmp_path / "fleet", store, "--query.max-samples=300") as url:
+        told = document(url, tmp_path / "r", TRAIN, *WHOLE)
+    assert told["energy_kwh"] == pytest.approx((len(times) - 1) * 30 / 3.6e4)
+    assert [(one["model"], one["quality"], one["count"]) for one in told["devices"]] == [("EPYC", "measured", 1)]
+    assert told["regions"][0]["prices"][0]["highest_grams_per_kwh"] == 40
+
+
 def test_it_says_when_the_job_ran_to_the_scrape_and_what_is_missing(world: World, tmp_path: Path) -> None:
     told = document(world.url, tmp_path / "r", TRAIN, *WHOLE)
     assert told["began"] == "2026-03-01T12:02:17Z"

@@ -127,10 +127,10 @@ def _of_call(node: Any) -> Unit | None:
     name = node.func.name
     if name == "time":
         return seconds
-    inner = _unit(node.args[-1])
+    inner = _unit(node.args[0 if name == "label_replace" else -1])
     if name == "rate":
         return (inner or ONE) * seconds.inverse()
-    assert name in {"increase", "vector"} or name.endswith("_over_time"), name
+    assert name in {"increase", "label_replace", "vector"} or name.endswith("_over_time"), name
     return inner
 
 

@@ -26,7 +26,7 @@ SUITES = {
     RULES / "otlp.yml": ("otlp_test.yml",),
     RULES / "leaf.yml": ("leaf_test.yml",),
     RULES / "global.yml": ("global_test.yml", "global_hourly_test.yml", "global_top_test.yml", "global_month_test.yml"),
-    RULES / "users.yml": ("users_test.yml", "users_windows_test.yml"),
+    RULES / "users.yml": ("users_test.yml", "users_windows_test.yml", "users_hourly_test.yml"),
     RULES / "alerts.yml": ("alerts_slow_test.yml", "alerts_test.yml"),
     ROOT / "examples" / "budgets-rules.yml": ("budgets_test.yml", "budget_alerts_test.yml"),
 }
@@ -114,7 +114,7 @@ _LONGER = "a longer range has the same newest sample; where it alone has one, wh
 EQUIVALENT: Sequence[tuple[str, str, str, str]] = (
     (r".*:increase5m", "0", "330000ms", _LONGER),
     (r".*:increase5m", "3", "330000ms", _LONGER),
-    (r"job:.*:hourly", "0", "1.8", "a minute is a whole number"),
+    (r"(job|user):.*:hourly", "0", "1.8", "a minute is a whole number"),
     (r"job_top:carbon_job_co2e_grams:hourly", "1", "1.8", "a minute is a whole number"),
     (r"job_top:carbon_job_energy_kwh:hourly", "0", "1.8", "a minute is a whole number"),
     (r"user:.*", ".*", "1.1", "topk takes the whole part of its parameter"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import socket
 import subprocess
 import time
 import urllib.error
@@ -15,7 +13,12 @@ from pathlib import Path
 
 from support.tools import need
 
-__all__ = ["Store", "free_port", "stored"]
+from deploy.demo.server import free_port
+
+__all__ = ["Store", "stored"]
+
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+"""Of a label's value in OpenMetrics; every other character stands for itself."""
 
 
 @dataclass
@@ -26,7 +29,7 @@ class Store:
 
     def add(self, name: str, labels: Mapping[str, str], samples: Sequence[tuple[float, float]]) -> None:
         """Samples (Unix seconds, value) of one series; labels without a value are left out."""
-        told = ",".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in labels.items() if value)
+        told = ",".join(f'{key}="{value.translate(_ESCAPES)}"' for key, value in labels.items() if value)
         self.series.setdefault(name, {}).setdefault(told, []).extend(samples)
 
     def openmetrics(self) -> str:
@@ -81,10 +84,3 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
             pass
         assert time.monotonic() < until, "prometheus does not get ready"
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

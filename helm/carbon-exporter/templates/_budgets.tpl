@@ -46,13 +46,14 @@
 {{- $amount := get .budget (ternary "grams" "kwh" (eq $unit "g")) | toRawJson -}}
 {{- $count := trimSuffix "w" .budget.window | trimSuffix "d" | atoi -}}
 {{- $days := ternary (mul 7 $count) $count (hasSuffix "w" .budget.window) -}}
-{{- $window := printf "[%s23h59m59s999ms:1h]" (ternary "" (printf "%dd" (sub $days 1)) (eq (int $days) 1)) -}}
+{{- $window := printf "[%s23h59m59s999ms]" (ternary "" (printf "%dd" (sub $days 1)) (eq (int $days) 1)) -}}
 {{- $spent := printf "budget:carbon_budget_spent:sum%dd" $days -}}
 {{- $itself := printf "%s{budget=%s}" $spent (toRawJson .budget.name) -}}
 {{- $even := printf "(%s / %d" $amount (mul $days 24) -}}
 {{- $labels := dict "budget" .budget.name "unit" $unit "window" (printf "%dd" $days) -}}
+{{- with .budget.cluster -}}{{- $_ := set $labels "cluster" . -}}{{- end -}}
 {{- $rules := list
-  (list $spent (printf "sum(sum_over_time(%s:carbon_job_%s:sum1h%s%s)) or vector(0)" $level $metric $chosen $window))
+  (list $spent (printf "sum(sum_over_time(%s:carbon_job_%s:hourly%s%s)) or vector(0)" $level $metric $chosen $window))
   (list "budget:carbon_budget_left:sum" (printf "%s - %s" $amount $itself))
   (list "budget:carbon_budget_left:ratio" (printf "1 - %s / %s" $itself $amount))
   (list "budget:carbon_budget_predicted:sum" (printf "sum(%s:carbon_run_remaining_%s:sum%s)" $level $metric $chosen))
