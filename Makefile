@@ -2,11 +2,12 @@
 # make demo   a month of an invented 16-GPU cluster in a real Prometheus, and what runs now (ARGS="--days=7 --port=9091")
 # make test   everything that proves it: installs what it needs, then runs the tests
 # make soak   the slow proofs: faults for ten minutes, and others of their kind
-# make bench  measured figures; make lint: style and types; make docs: generated pages and dashboards; make picture: the README's
+# make bench  measured figures; make lint: style and types; make docs: generated pages, boards, NOTICE; make picture: the README's
 PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
-# Which torch the tests train with: others may bring gigabytes for boards that are not used.
+# Which torch the tests train with. It is not locked by hash: a release has other files and other requirements for each
+# kind of board, and the index decides which; PyPI's brings 18 packages of CUDA, gigabytes that no test needs.
 TORCH  ?= 2.13.0
 BIN    := $(VENV)/bin
 # Modules are compiled as they are imported: doing it for all that is installed takes longer than the download.
@@ -38,6 +39,7 @@ lint: $(VENV)/test.stamp
 docs: $(VENV)/test.stamp
 	$(BIN)/carbon-exporter metrics --format=markdown > docs/metrics.md
 	PYTHONPATH=tests $(BIN)/python -m support.settings_page > docs/settings.md
+	PYTHONPATH=tests $(BIN)/python -m support.notice > NOTICE
 	$(BIN)/python grafana/build.py
 
 # The Helm chart's made files: copies of rules and boards, its schema's settings, README and golden files.

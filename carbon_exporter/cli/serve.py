@@ -11,7 +11,8 @@ import sys
 from typing import Any
 
 from carbon_exporter import logs
-from carbon_exporter.cli.settings import add_flags, load_settings
+from carbon_exporter.cli.settings import add_flags, load_settings, settings_file
+from carbon_exporter.config import FileWatch, Settings
 from carbon_exporter.errors import ListenError
 
 __all__ = ["register", "run"]
@@ -31,7 +32,7 @@ endpoints:
 signals:
   SIGTERM, SIGINT  take a last sample, write the totals, stop
   SIGHUP           read the settings and the web configuration again, look for sensors; which settings need a restart,
-                   docs/settings.md says
+                   docs/settings.md says. A change of the file of settings does the same
 
 examples:
   carbon-exporter --grid.region=FR --site.pue=1.2
@@ -57,7 +58,13 @@ def register(commands: Any) -> None:
 def run(parsed: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status."""
     logs.configure("info", "logfmt")
-    settings = load_settings(parsed)
+    watch = FileWatch(settings_file(parsed))
+
+    def load() -> Settings:
+        watch.note()
+        return load_settings(parsed)
+
+    settings = load()
     logs.configure(settings.log_level, settings.log_format)
 
     from carbon_exporter.cli.sensors import findings_table  # noqa: PLC0415 - --help needs none of the rooms
@@ -67,7 +74,7 @@ def run(parsed: argparse.Namespace) -> int:
     service = Service(settings, os.environ)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
-    signal.signal(signal.SIGHUP, lambda *_: service.reload(lambda: load_settings(parsed)))
+    signal.signal(signal.SIGHUP, lambda *_: service.reload(load))
     try:
         service.start()
     except ListenError:
@@ -79,6 +86,8 @@ def run(parsed: argparse.Namespace) -> int:
         print(findings_table(service.findings, seen), flush=True)
     gc.collect()
     gc.freeze()
+    watch.start(lambda: service.reload(load))
     status = service.run()
+    watch.close()
     _log.info("stopped")
     return status

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from carbon_exporter.config import ENVIRONMENT_PREFIX, Settings, load, settings_table, unknown_variables
 
-__all__ = ["add_flags", "load_settings"]
+__all__ = ["add_flags", "load_settings", "settings_file"]
 
 _log = logging.getLogger(__name__)
 _PREFIX = "setting:"
@@ -40,8 +40,13 @@ def add_flags(parser: argparse.ArgumentParser, only: Collection[str] | None = No
 def load_settings(parsed: argparse.Namespace) -> Settings:
     """The settings that flags, environment and file give. Raises `ConfigError`."""
     flags = {name.removeprefix(_PREFIX): value for name, value in vars(parsed).items() if name.startswith(_PREFIX)}
-    file = parsed.config_file or os.environ.get(f"{ENVIRONMENT_PREFIX}CONFIG_FILE")
-    settings = load(flags, os.environ, Path(file) if file else None)
+    settings = load(flags, os.environ, settings_file(parsed))
     for variable in unknown_variables(os.environ):
         _log.warning("environment: %s is no setting and is ignored", variable)
     return settings
+
+
+def settings_file(parsed: argparse.Namespace) -> Path | None:
+    """The YAML file, if one is named by flag or variable."""
+    file = parsed.config_file or os.environ.get(f"{ENVIRONMENT_PREFIX}CONFIG_FILE")
+    return Path(file) if file else None

@@ -9,6 +9,7 @@ prefix only warns, because Kubernetes sets such names for a Service called carbo
 from __future__ import annotations
 
 from carbon_exporter.config.accepted import duration
+from carbon_exporter.config.file_watch import FileWatch
 from carbon_exporter.config.loading import load, unknown_variables
 from carbon_exporter.config.setting import ENVIRONMENT_PREFIX, Setting
 from carbon_exporter.config.settings import RELOADABLE, Settings, settings_table
@@ -16,6 +17,7 @@ from carbon_exporter.config.settings import RELOADABLE, Settings, settings_table
 __all__ = [
     "ENVIRONMENT_PREFIX",
     "RELOADABLE",
+    "FileWatch",
     "Setting",
     "Settings",
     "duration",

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.container import IMAGE, Container, podman
+from support.container import Container, podman
+from support.container_image import BASE, build
 from support.exporter import parse
 from support.other_user import needs_root
 from support.powercap import PowercapTree
 from support.requirements import extras, locked
-from support.tools import need
 
 import carbon_exporter
 
 ROOT = Path(carbon_exporter.__file__).parents[1]
-BASE = "localhost/python-base"
 LARGEST_BYTES = 90e6
 LONGEST_START_SECONDS = 2.0
-HOST = ("--volume=/proc:/host/proc:ro", "--volume=/sys:/host/sys:ro", "--pid=host")
+PARTS = tuple(f"--volume=/sys/{part}:/host/sys/{part}:ro" for part in ("bus", "class", "devices", "fs/cgroup"))
+HOST = ("--volume=/proc:/host/proc:ro", *PARTS, "--pid=host")
 MOUNTED = ("--path.procfs=/host/proc", "--path.sysfs=/host/sys")
 
 
@@ -62,7 +62,17 @@ def test_the_image_has_the_extras_that_the_lock_has() -> None:
     text = (ROOT / "Dockerfile").read_text()
     chosen = set(re.findall(r"carbon-exporter\[([\w,]+)\]", text)[0].split(","))
     assert chosen == set(re.findall(r"--extra=(\w+)", (ROOT / ".ci/lock").read_text())) - {"test"}
-    assert chosen == extras() - {"amd", "test", "train"}
+    assert chosen == extras() - {"amd", "frameworks", "test", "train"}
+
+
+def test_the_manual_mounts_of_the_host_what_is_tried_here_and_never_all_of_sys() -> None:
+    page = (ROOT / "docs/deploy.md").read_text()
+    command = page.partition("docker run --detach")[2].partition("```")[0].replace("\\\n", " ").split()
+    volumes = {word for word in command if word.startswith("--volume=")} - {
+        "--volume=carbon-totals:/var/lib/carbon-exporter"
+    }
+    assert volumes == {option for option in HOST if option.startswith("--volume=")}
+    assert not re.search(r"/sys:/host/sys", page + (ROOT / "SECURITY.md").read_text())
 
 
 def test_only_what_the_image_is_built_from_is_sent_to_the_builder() -> None:
@@ -73,20 +83,6 @@ def test_only_what_the_image_is_built_from_is_sent_to_the_builder() -> None:
     assert lines[1] == "*"
     assert copied <= {line[1:] for line in lines if line.startswith("!")}
     assert all((ROOT / name).exists() for name in copied)
-
-
-@pytest.fixture(scope="module")
-def image() -> str:
-    """The image, on a base made by debootstrap: minutes the first time, seconds later."""
-    need("runc")
-    known = json.loads(podman("images", "--format=json"))
-    if not any(f"{BASE}:latest" in (one.get("Names") or ()) for one in known):
-        need("debootstrap")
-        subprocess.run([ROOT / ".ci/base"], check=True, capture_output=True)
-    environ = {**os.environ, "BUILDER": need("podman"), "BASE": BASE, "IMAGE": IMAGE}
-    built = subprocess.run([ROOT / ".ci/image"], env=environ, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr[-4000:]
-    return IMAGE
 
 
 @pytest.fixture
@@ -105,7 +101,10 @@ def volume() -> Iterator[str]:
 
 @pytest.mark.soak
 @needs_root
-def test_the_built_image_is_small_and_says_what_it_is(image: str) -> None:
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("builder", ["buildah", "podman"])
+def test_the_built_image_is_small_and_says_what_it_is(builder: str) -> None:
+    image = build(builder, f"localhost/carbon-exporter:{builder}", "--no-cache")
     built, base = (json.loads(podman("image", "inspect", name))[0] for name in (image, BASE))
     assert built["Size"] - base["Size"] < LARGEST_BYTES
     assert built["Labels"]["org.opencontainers.image.version"] == carbon_exporter.__version__
@@ -122,6 +121,27 @@ def test_the_list_of_components_names_every_locked_package(image: str) -> None:
     listed = json.loads((ROOT / "dist/carbon-exporter.cdx.json").read_text())
     names = {component["name"].lower().replace("_", "-"): component["version"] for component in listed["components"]}
     assert {package.name: package.version for package in locked("image")}.items() <= names.items()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_every_locked_package_has_a_wheel_for_both_architectures(machine: str, tmp_path: Path) -> None:
+    python = re.findall(r"python:(3\.\d+)", instructions()[0][1])[0]
+    platforms = [f"--platform={tag}_{machine}" for tag in ("manylinux2014", "manylinux_2_17", "manylinux_2_28")]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--require-hashes",
+    ]
+    asked = [f"--python-version={python}", f"--dest={tmp_path}", f"--requirement={ROOT}/requirements/image.txt"]
+    done = subprocess.run([*command, *platforms, *asked], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("*.whl"))) == len(locked("image"))
 
 
 @pytest.mark.soak

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from kubernetes_validate.utils import schema_contents  # type: ignore[import-untyped]
 from referencing import Registry, Resource
-from support.chart import CASES, Manifest, container, manifests, notes, one, pod, rendered, values_of
+from support.chart import CASES, NEWEST, Manifest, container, manifests, notes, one, pod, rendered, values_of
 from support.monitoring_kinds import SCHEMAS
 
 from carbon_exporter.config import load, settings_table
@@ -33,7 +33,7 @@ def kind_of(version: str, name: str) -> Any:
 @each_case
 @pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
 def test_kubernetes_accepts_every_object_strictly(case: str, version: str) -> None:
-    for manifest in rendered(case):
+    for manifest in rendered(case, version):
         if manifest["kind"] in SCHEMAS:
             continue
         group, _, number = manifest["apiVersion"].rpartition("/")
@@ -175,6 +175,42 @@ def test_a_series_goes_on_when_its_pod_is_another() -> None:
     named, dropped = found["relabelings"]
     assert named == {"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "instance"}
     assert dropped == {"action": "labeldrop", "regex": "pod|container|endpoint|service"}
+
+
+@pytest.mark.parametrize(("version", "asked"), [("1.30.9", None), ("1.31.0", "IfPossible"), (NEWEST, "IfPossible")])
+def test_what_is_mounted_below_the_hosts_directories_is_read_only_too(version: str, asked: str | None) -> None:
+    found = manifests({"mode": "full"}, version)
+    of_host = {volume["name"] for volume in pod(found)["spec"]["volumes"] if "hostPath" in volume}
+    for mount in container(found)["volumeMounts"]:
+        expected = asked if mount["name"] in of_host and mount["readOnly"] else None
+        assert mount.get("recursiveReadOnly") == expected, mount["name"]
+
+
+def test_a_service_account_of_another_name_changes_nothing_else() -> None:
+    plain, named = (manifests({"serviceAccount": {"name": name}}) for name in ("", "meter"))
+    account = one("ServiceAccount", named)["metadata"]
+    assert account["name"] == "meter"
+    assert account["labels"] == one("ServiceAccount", plain)["metadata"]["labels"]
+    assert one("ClusterRoleBinding", named)["subjects"][0]["name"] == "meter"
+    assert pod(named)["spec"]["serviceAccountName"] == "meter"
+    assert one("ClusterRole", named) == one("ClusterRole", plain)
+
+
+def test_the_policy_lets_through_what_is_named_in_the_example_with_tls() -> None:
+    rules = one("NetworkPolicy", rendered("tls"))["spec"]["egress"]
+    ports = {(port["port"], port.get("protocol", "TCP")) for rule in rules for port in rule["ports"]}
+    assert "http://collector:4318" in {entry.get("value") for entry in container(rendered("tls"))["env"]}
+    assert {(4318, "TCP"), (53, "UDP"), (53, "TCP"), (443, "TCP")} <= ports
+
+
+def test_the_notes_warn_of_what_cannot_work() -> None:
+    budget = {"budgets": [{"name": "a", "grams": 1, "window": "1d"}]}
+    told = notes({**budget, "prometheusRule": {"enabled": True, "files": ["global"]}})
+    assert "prometheusRule.files has no leaf" in told
+    assert "has no leaf" not in notes({**budget, "prometheusRule": {"enabled": True}})
+    assert "control groups of version 1" in notes({})
+    parts = {"host": {"sys": ["bus", "class", "devices", "fs/cgroup/cpuacct"]}}
+    assert "control groups of version 1" not in notes(parts)
 
 
 @each_case

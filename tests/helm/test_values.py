@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,9 +15,27 @@ from support.chart_files import CHART_SETS
 from support.chart_tables import documented
 
 from carbon_exporter.config import settings_table
+from carbon_exporter.errors import ConfigError
+from carbon_exporter.publish import web_schema
 
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
+FREE = {
+    "/global",  # of charts that have this one within
+    "/env/items/valueFrom",
+    "/networkPolicy/from/items/ipBlock",
+    "/networkPolicy/from/items/namespaceSelector",
+    "/networkPolicy/from/items/podSelector",
+    "/affinity/nodeAffinity",
+    "/affinity/podAffinity",
+    "/affinity/podAntiAffinity",
+    "/definitions/monitor/tlsConfig/ca",
+    "/definitions/monitor/tlsConfig/cert",
+    "/definitions/monitor/tlsConfig/keySecret",
+    "/definitions/monitor/basicAuth/username",
+    "/definitions/monitor/basicAuth/password",
+}
+"""Objects whose keys are Kubernetes' or the operator's own, which check them."""
 DOCUMENTED = list(documented((CHART / "values.yaml").read_text()))
 
 
@@ -47,6 +66,10 @@ def refusal(values: dict[str, Any]) -> str:
         ({"state": {"path": "state"}}, "/state/path", "does not match"),
         ({"web": {"port": 0}}, "/web/port", "minimum"),
         ({"web": {"config": {"basic_auth_users": {"a": "clear"}}}}, "/web/config/basic_auth_users/a", "does not match"),
+        ({"web": {"config": {"tls_server_config": {"file": "a"}}}}, "/web/config/tls_server_config", "'file' not"),
+        ({"web": {"config": {"tls_server_config": {"key": "a"}}}}, "/web/config/tls_server_config", "'key' not"),
+        ({"web": {"config": {"http_server_config": {"http3": True}}}}, "/web/config/http_server_config", "'http3' not"),
+        ({"web": {"config": {"rate_limit": {"bursts": 1}}}}, "/web/config/rate_limit", "'bursts' not allowed"),
         ({"podMonitor": {"relabelings": [{"targetLabel": "region"}]}}, "/podMonitor/relabelings/0/targetLabel", "not"),
         ({"podMonitor": {"relabelings": [{"action": "labelmap"}]}}, "/podMonitor/relabelings/0/action", "one of"),
         ({"podMonitor": {"interval": "often"}}, "/podMonitor/interval", "does not match"),
@@ -80,6 +103,9 @@ def test_a_wrong_value_is_refused_by_its_key_and_with_what_is_accepted(
             "web.config and web.existingSecret",
         ),
         ({"secret": {"files": {"a": "b"}, "existing": "c"}}, "secret.files and secret.existing"),
+        ({"web": {"healthPort": 12011}}, "web.healthPort must be another port than web.port"),
+        ({"state": {"path": "/sys/carbon"}}, "state.path: /sys/carbon is the kernel's"),
+        ({"state": {"path": "/var/../proc"}}, "state.path: /var/../proc is the kernel's"),
         (
             {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}},
             "podMonitor.enabled and serviceMonitor.enabled",
@@ -114,17 +140,18 @@ def test_every_value_is_documented_and_in_the_schema() -> None:
     assert SCHEMA["properties"].keys() - {"global"} == VALUES.keys()
 
 
-def closed(schema: Any, at: str = "") -> None:
-    """Every object that names its keys accepts no other."""
-    if isinstance(schema, dict):
-        if "properties" in schema and isinstance(schema.get("type"), str):
-            assert schema.get("additionalProperties") is False, at
-        for key, inner in schema.items():
-            closed(inner, f"{at}/{key}")
+def open_objects(schema: Any, at: str = "") -> Iterator[str]:
+    """Where a schema takes objects and does not say which keys, or what values, it takes."""
+    kind = schema.get("type") if isinstance(schema, dict) else None
+    if (kind == "object" or (isinstance(kind, list) and "object" in kind)) and "additionalProperties" not in schema:
+        yield at
+    inner = schema.items() if isinstance(schema, dict) else enumerate(schema) if isinstance(schema, list) else ()
+    for key, value in inner:
+        yield from open_objects(value, f"{at}/{key}")
 
 
-def test_no_object_of_the_schema_accepts_unknown_keys() -> None:
-    closed(SCHEMA)
+def test_no_object_of_the_schema_accepts_unknown_keys_but_those_of_kubernetes_and_the_operator() -> None:
+    assert {place.replace("/properties", "") for place in open_objects(SCHEMA)} == FREE
     assert SCHEMA["additionalProperties"] is False
 
 
@@ -133,6 +160,27 @@ def test_the_settings_are_the_exporters_own_but_for_those_that_the_chart_sets() 
     assert keys >= CHART_SETS
     accepted = {key for key in SCHEMA["definitions"]["settings"]["properties"] if "." in key}
     assert accepted == keys - CHART_SETS
+
+
+def test_the_web_configuration_has_the_exporters_own_keys() -> None:
+    sections = SCHEMA["definitions"]["webConfig"]["properties"]
+    assert sections.keys() == web_schema.SECTIONS.keys()
+    assert web_schema.SECTIONS["tls_server_config"]("web.yml", {"cert_file": "a"})
+    for key in sections["tls_server_config"]["properties"]:
+        with pytest.raises(ConfigError) as refused:
+            web_schema.SECTIONS["tls_server_config"]("web.yml", {key: object()})
+        assert "no such key" not in str(refused.value), key
+
+
+def test_the_memory_limit_is_above_what_the_worst_clients_take() -> None:
+    """At rest as much as docs/cost.md allows, and the growth that the ten minutes of bad clients are held to."""
+    root = CHART.parents[1]
+    soak, cost = (root / "tests/publish/test_abuse_http.py").read_text(), (root / "docs/cost.md").read_text()
+    growth = re.search(r'"rss_most"\] - before < (\d+)', soak)
+    at_rest = re.search(r"^\| resident memory .*\| (\d+) MiB \|$", cost, re.MULTILINE)
+    assert growth is not None
+    assert at_rest is not None
+    assert int(VALUES["resources"]["limits"]["memory"].removesuffix("Mi")) > int(growth[1]) + int(at_rest[1])
 
 
 def without(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any] | None:

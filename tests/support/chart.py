@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,11 +12,25 @@ from typing import Any
 import pytest
 import yaml
 
-__all__ = ["CASES", "CHART", "Manifest", "container", "manifests", "notes", "one", "pod", "rendered", "values_of"]
+__all__ = [
+    "CASES",
+    "CHART",
+    "NEWEST",
+    "Manifest",
+    "container",
+    "manifests",
+    "notes",
+    "one",
+    "pod",
+    "rendered",
+    "values_of",
+]
 
 CHART = Path(__file__).parents[2] / "helm/carbon-exporter"
 CASES = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
 """The names of all ci files."""
+NEWEST = "1.37.0"
+"""The version of Kubernetes that charts are rendered for unless a test says another."""
 _RELEASE = {"name": "carbon-exporter", "namespace": "monitoring"}
 
 Manifest = dict[str, Any]
@@ -38,28 +53,32 @@ def _chart() -> Any:
     return helm_python.Chart.load(CHART)
 
 
-def _files(values: Mapping[str, Any]) -> dict[str, str]:
+def _files(values: Mapping[str, Any], kubernetes: str) -> dict[str, str]:
     """Each template's text. Raises what Helm raises, first of all by the schema."""
-    _chart().validate_schema(values)
-    rendered: dict[str, str] = _chart().render(values, **_RELEASE)
-    return {Path(name).name: text for name, text in rendered.items()}
+    chart = _chart()
+    chart.validate_schema(values)
+    from helm_python import _native  # noqa: PLC0415 - its Python does not pass on the version of Kubernetes
+
+    options = json.dumps({**_RELEASE, "kube_version": kubernetes})
+    made = json.loads(_native.call_string("helm_render", chart._raw(), json.dumps(values), options))
+    return {Path(name).name: text for name, text in made.items()}
 
 
-def manifests(values: Mapping[str, Any]) -> list[Manifest]:
-    """All objects that the chart makes with these values."""
-    texts = [text for name, text in _files(values).items() if name != "NOTES.txt"]
+def manifests(values: Mapping[str, Any], kubernetes: str = NEWEST) -> list[Manifest]:
+    """All objects that the chart makes with these values, for a cluster of this version."""
+    texts = [text for name, text in _files(values, kubernetes).items() if name != "NOTES.txt"]
     return [found for text in texts for found in yaml.load_all(text, _LOADER) if found]
 
 
 @functools.cache
-def rendered(case: str) -> list[Manifest]:
+def rendered(case: str, kubernetes: str = NEWEST) -> list[Manifest]:
     """All objects of a ci file; they are shared, and not to be changed."""
-    return manifests(values_of(case))
+    return manifests(values_of(case), kubernetes)
 
 
 def notes(values: Mapping[str, Any]) -> str:
     """What Helm says after an installation."""
-    return _files(values)["NOTES.txt"]
+    return _files(values, NEWEST)["NOTES.txt"]
 
 
 def one(kind: str, found: Sequence[Manifest]) -> Manifest:

@@ -1,8 +1,8 @@
 """The chart's made files: `PYTHONPATH=tests python -m support.chart_files` (`make chart`) writes all of them.
 
-Rules and dashboards are copies, because a chart can only read files of its own; the schema's settings are those of the
-exporter's table; the tables of README.md come from values.yaml and from what the chart renders; golden files are what
-it renders from each ci file. A test compares.
+Rules and dashboards are copies, because a chart can only read files of its own; the schema's settings and keys of the
+web configuration are those of the exporter's tables; the tables of README.md come from values.yaml and from what the
+chart renders; golden files are what it renders from each ci file. A test compares.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from carbon_exporter.carbon.budget import Budget
 from carbon_exporter.carbon.budget_rules import rules
 from carbon_exporter.config import Setting, settings_table
 from carbon_exporter.config.settings import Settings
+from carbon_exporter.publish import web_schema
 
 __all__ = ["CHART_SETS", "made"]
 
@@ -37,7 +38,8 @@ CHART_SETS = frozenset(
     )
 )
 """Settings that follow from other values of the chart, and are refused in `config`."""
-_SETTINGS = '    "settings": '
+_MADE = '    "webConfig": '
+"""Where the made definitions of the schema begin; they are its last."""
 
 
 def made() -> Iterator[tuple[Path, str]]:
@@ -48,7 +50,8 @@ def made() -> Iterator[tuple[Path, str]]:
     for board in sorted((ROOT / "grafana/dashboards").glob("*.json")):
         yield CHART / f"files/dashboards/{board.name}", board.read_text()
     schema = CHART / "values.schema.json"
-    yield schema, schema.read_text().partition(_SETTINGS)[0] + _SETTINGS + _settings() + "\n  }\n}\n"
+    head = schema.read_text().partition(_MADE)[0]
+    yield schema, f'{head}{_MADE}{_web()},\n    "settings": {_settings()}\n  }}\n}}\n'
     readme = CHART / "README.md"
     yield readme, chart_tables.filled(readme.read_text())
     for case in CASES:
@@ -76,6 +79,21 @@ def _golden(case: str) -> str:
 
 def _boards() -> set[str]:
     return {board.stem for board in (ROOT / "grafana/dashboards").glob("*.json")}
+
+
+def _web() -> str:
+    """The schema of the web configuration: its sections and their keys; the exporter checks what these hold."""
+    tls = [key for key, field in web_schema._TLS.items() if field.parse is not web_schema._refused]
+    headers = _object(dict.fromkeys(web_schema._HEADERS, "{}"), 12)
+    hashes = {"type": "object", "additionalProperties": {"type": "string", "pattern": r"^\$2[aby]\$"}}
+    sections = {
+        "tls_server_config": _object(dict.fromkeys(tls, "{}"), 8),
+        "http_server_config": _object({"http2": "{}", "headers": headers}, 8),
+        "basic_auth_users": json.dumps(hashes),
+        "rate_limit": _object(dict.fromkeys(web_schema._RATE, "{}"), 8),
+    }
+    assert sections.keys() == web_schema.SECTIONS.keys()
+    return _object(sections, 4)
 
 
 def _settings() -> str:

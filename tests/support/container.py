@@ -13,17 +13,17 @@ from typing import Any
 
 from support.tools import need
 
-__all__ = ["IMAGE", "Container", "podman"]
+__all__ = ["IMAGE", "LIMITS", "RUNTIME", "Container", "podman"]
 
 IMAGE = "localhost/carbon-exporter:test"
-_RUNTIME = ("--runtime=runc", "--cgroup-manager=cgroupfs")
-# Limits of a machine that may not raise its own; and no timer of systemd's, which health checks of podman need.
-_RUN = ("--detach", "--no-healthcheck", "--network=host", "--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096")
+RUNTIME = ("--runtime=runc", "--cgroup-manager=cgroupfs")
+LIMITS = ("--no-healthcheck", "--network=host", "--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096")
+"""Options of `run`: limits of a machine that may not raise its own, no timer of systemd's, as health checks need."""
 
 
 def podman(*arguments: str) -> str:
     """What a command prints; it must succeed."""
-    command = [need("podman"), *_RUNTIME, *arguments]
+    command = [need("podman"), *RUNTIME, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -38,7 +38,7 @@ class Container:
         hardened = ("--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", f"--name={self.name}")
         listen = ("--env", f"CARBON_EXPORTER_WEB_LISTEN_ADDRESS=127.0.0.1:{port}")
         self._began = time.monotonic()
-        podman("run", *_RUN, *hardened, *listen, *options, IMAGE, "serve", "--sdk.socket=", *flags)
+        podman("run", "--detach", *LIMITS, *hardened, *listen, *options, IMAGE, "serve", "--sdk.socket=", *flags)
 
     def __enter__(self) -> Container:  # noqa: PYI034 - Self is of Python 3.11
         try:
@@ -58,7 +58,7 @@ class Container:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """A command within it."""
-        full = [need("podman"), *_RUNTIME, "exec", self.name, *command]
+        full = [need("podman"), *RUNTIME, "exec", self.name, *command]
         return subprocess.run(full, capture_output=True, text=True, check=False, timeout=60)
 
     def process(self) -> dict[str, str]:
@@ -74,7 +74,7 @@ class Container:
         return int(state["ExitCode"])
 
     def log(self) -> str:
-        full = [need("podman"), *_RUNTIME, "logs", self.name]
+        full = [need("podman"), *RUNTIME, "logs", self.name]
         return subprocess.run(full, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True).stdout
 
     def _wait(self) -> float:

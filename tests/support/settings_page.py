@@ -19,7 +19,8 @@ The file itself is named by `--config.file` or by `{ENVIRONMENT_PREFIX}CONFIG_FI
 
 An unknown flag or key is an error (exit code 2). An unknown variable that begins with `{ENVIRONMENT_PREFIX}` is only
 logged, because Kubernetes sets such names for a Service called carbon-exporter. Durations are Prometheus's: `500ms`,
-`5s`, `1h30m`, `1d`. "On SIGHUP" says whether a reload applies a change of the file; the others need a restart.
+`5s`, `1h30m`, `1d`. The file is read again within seconds of a change, and on SIGHUP; the column says which
+settings are applied then, the others need a restart.
 
 Two variables are no settings: `CARBON_JOB` in a program's environment names its job ([jobs](jobs.md)), `CARBON_REGION`
 in the exporter's own stands in for `grid.region` ([carbon](carbon.md)).

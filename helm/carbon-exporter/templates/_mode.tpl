@@ -18,7 +18,19 @@
 
 {{/* hostPath, emptyDir or none. */}}
 {{- define "carbon-exporter.stateType" -}}
-{{- .Values.state.type | default (ternary "emptyDir" "hostPath" (eq .Values.mode "minimal")) -}}
+{{- $type := .Values.state.type | default (ternary "emptyDir" "hostPath" (eq .Values.mode "minimal")) -}}
+{{- if and (eq $type "hostPath") (regexMatch "^/(dev|proc|sys)(/|$)" (clean .Values.state.path)) -}}
+{{- fail (printf "state.path: %s is the kernel's; totals need a directory of a disk" .Values.state.path) -}}
+{{- end -}}
+{{- $type -}}
+{{- end -}}
+
+{{/* The port of the kubelet's probes; 0 if they ask that of /metrics. */}}
+{{- define "carbon-exporter.healthPort" -}}
+{{- if eq (int .Values.web.healthPort) (int .Values.web.port) -}}
+{{- fail "web.healthPort must be another port than web.port" -}}
+{{- end -}}
+{{- int .Values.web.healthPort -}}
 {{- end -}}
 
 {{/* http or https. */}}

@@ -16,7 +16,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
 {{- define "carbon-exporter.metadata" -}}
-name: {{ include "carbon-exporter.fullname" .top }}{{ with .suffix }}-{{ . }}{{ end }}
+name: {{ .name | default (include "carbon-exporter.fullname" .top) }}{{ with .suffix }}-{{ . }}{{ end }}
 {{- if not .clusterwide }}
 namespace: {{ .top.Release.Namespace }}
 {{- end }}
