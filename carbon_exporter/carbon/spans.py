@@ -116,11 +116,17 @@ class SpanAccount:
         """Spans that ended beyond a limit."""
         self.runs: Callable[[], Mapping[RunKey, RunTotal]] = dict
         """In a script: what its runs have used until now, for whoever publishes the account."""
+        self.other_runs: Callable[[], Mapping[RunKey, RunTotal]] = dict
+        """Likewise, of runs that are not among those: each until its last total was given, for who keeps totals."""
 
     @property
     def series(self) -> int:
         """How many series the totals make."""
         return sum(total.series for total in self.totals.values())
+
+    def all_runs(self) -> Mapping[RunKey, RunTotal]:
+        """Both; by one who keeps totals, for nobody else is given the last one of a run that is not published."""
+        return {**self.other_runs(), **self.runs()}
 
     def post(self, entry: SpanEntry) -> SpanKey:
         """Add an entry; returns the key that it was counted under."""

@@ -109,22 +109,18 @@ def _runs(snapshot: Snapshot) -> Mapping[RunKey, RunTotal]:
     return snapshot.runs
 
 
-def _run_values(key: RunKey) -> LabelValues:
-    return (key.job.name, key.job.namespace, key.run, key.rank)
-
-
 def _run_energy(key: RunKey, total: RunTotal) -> Samples:
-    yield _run_values(key), total.joules
+    yield samples.run_values(key), total.joules
 
 
 def _run_grams(key: RunKey, total: RunTotal) -> Samples:
-    yield _run_values(key), total.grams
+    yield samples.run_values(key), total.grams
 
 
 def _run_ahead(snapshot: Snapshot) -> Samples:
     for key, total in snapshot.runs.items():
         if total.predicted_joules is not None:
-            yield _run_values(key), total.predicted_joules
+            yield samples.run_values(key), total.predicted_joules
 
 
 class _Sums(NamedTuple):

@@ -224,32 +224,32 @@ def spans_folded(snapshot: Snapshot) -> Samples:
     yield (), float(snapshot.spans_folded)
 
 
-def _run_values(key: RunKey) -> LabelValues:
+def run_values(key: RunKey) -> LabelValues:
     return (key.job.name, key.job.namespace, key.run, key.rank)
 
 
 def run_info(snapshot: Snapshot) -> Samples:
-    return (((*_run_values(key), *total.facts), 1.0) for key, total in snapshot.runs.items())
+    return (((*run_values(key), *total.facts), 1.0) for key, total in snapshot.runs.items())
 
 
 def run_energy(snapshot: Snapshot) -> Samples:
-    return ((_run_values(key), kilowatt_hours(total.joules)) for key, total in snapshot.runs.items())
+    return ((run_values(key), kilowatt_hours(total.joules)) for key, total in snapshot.runs.items())
 
 
 def run_grams(snapshot: Snapshot) -> Samples:
-    return ((_run_values(key), float(total.grams)) for key, total in snapshot.runs.items())
+    return ((run_values(key), float(total.grams)) for key, total in snapshot.runs.items())
 
 
 def run_predicted_energy(snapshot: Snapshot) -> Samples:
     for key, total in snapshot.runs.items():
         if total.predicted_joules is not None:
-            yield _run_values(key), kilowatt_hours(total.predicted_joules)
+            yield run_values(key), kilowatt_hours(total.predicted_joules)
 
 
 def run_predicted_grams(snapshot: Snapshot) -> Samples:
     for key, total in snapshot.runs.items():
         if total.predicted_grams is not None:
-            yield _run_values(key), float(total.predicted_grams)
+            yield run_values(key), float(total.predicted_grams)
 
 
 def handoff_peers(snapshot: Snapshot) -> Samples:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
@@ -81,15 +82,21 @@ class BudgetWatch:
 
 def budget_of(told: str | Budget | None, tariff: Tariff | None) -> Budget | None:
     """What an argument says. Raises `ConfigError` for what is none, and for money without a tariff in its currency."""
-    if told is None or isinstance(told, Budget):
-        return told
-    match = _TEXT.fullmatch(str(told))
-    if match is None:
+    if told is None:
+        return None
+    amount, given = told if isinstance(told, Budget) else _parts(told)
+    if not (isinstance(amount, (int, float)) and 0 <= amount < math.inf and isinstance(given, str)):
         raise ConfigError("CarbonRun", "budget", told, _ACCEPTED)
-    unit, factor = _FACTORS.get(match[2].lower(), (match[2], 1.0))
+    unit, factor = _FACTORS.get(given.lower(), (given, 1.0))
     if unit not in {"g", "kWh"} and (tariff is None or tariff.currency != unit):
         raise ConfigError("CarbonRun", "budget", told, f"{_ACCEPTED}; money needs tariff='0.31 {unit}', per kWh")
-    return Budget(float(match[1]) * factor, unit)
+    return Budget(float(amount) * factor, unit)
+
+
+def _parts(told: str) -> tuple[float, str]:
+    """Amount and unit of a text; not a number where there are none."""
+    match = _TEXT.fullmatch(str(told))
+    return (float(match[1]), match[2]) if match else (math.nan, "")
 
 
 def action_of(told: OnExceed) -> OnExceed:

@@ -21,7 +21,7 @@ from carbon_exporter.sdk.own_boards import own_boards
 from carbon_exporter.sdk.own_use import OwnUse
 from carbon_exporter.sdk.presence import Presence
 from carbon_exporter.sdk.reckoning import Meter
-from carbon_exporter.sdk.run_record import RunRecord, run_totals
+from carbon_exporter.sdk.run_record import RunRecord, other_totals, run_totals
 from carbon_exporter.sdk.sampler import Sampler
 from carbon_exporter.sdk.settling import Settler
 from carbon_exporter.sensors.base import Device
@@ -66,6 +66,10 @@ class GatedMeters:
     def read(self) -> Sequence[EnergySlice]:
         """Energy since the last call."""
         return self._noted(self._meters.read())
+
+    def ease(self, *, calm: bool) -> None:
+        """Read less finely, or as finely as before."""
+        self._meters.ease(calm=calm)
 
     def take(self) -> Sequence[EnergySlice]:
         """Energy by what was noted."""
@@ -123,6 +127,7 @@ class Engine:
         self.meters = GatedMeters(self.choice.meters, gate)
         self.account = SpanAccount()
         self.account.runs = lambda: run_totals(runs, self.choice.identity())
+        self.account.other_runs = lambda: other_totals(runs, self.choice.identity())
         self.sampler = Sampler(self.meters, use, self._boards, self._tick)
         self.hold, self.release = self.sampler.hold, self.sampler.release
         self.hurry, self.catch_up = self.sampler.hurry, self.sampler.catch_up

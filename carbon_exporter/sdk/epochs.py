@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Mapping, Sequence, Sized
 from types import TracebackType
@@ -70,7 +71,8 @@ class EpochLog:
         if given and isinstance(inner, range) and inner.start > self.done and inner.stop == self.planned:
             self.planned = self.done + len(inner)
         elif not given and isinstance(items, Sized):
-            self.planned = self.done + len(items)
+            with contextlib.suppress(Exception):  # a bar over a generator, or a loader of a stream, has none to tell
+                self.planned = self.done + len(items)
 
     def add(self, lap: Lap, at: float) -> None:
         """One has ended, or is about to, at this monotonic moment."""

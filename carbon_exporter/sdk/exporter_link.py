@@ -150,6 +150,9 @@ class ExporterLink:
         """Always: a message is made into energy when it has come."""
         return True
 
+    def ease(self, *, calm: bool) -> None:
+        """Nothing changes: the exporter reads as finely as the most demanding of its scripts wants it."""
+
     def take(self) -> Sequence[EnergySlice]:
         """Nothing: `read` has it all."""
         return ()
@@ -184,7 +187,7 @@ class ExporterLink:
         """Hand to the kernel what has changed, as far as it takes that at once; the rest stays due."""
         if self._account is not None:
             self._rows.note(self._account.totals)
-            self._rows.note_runs(self._account.runs())
+            self._rows.note_runs(self._account.all_runs())
         self._turn()
 
     def close(self, patience: float | None = None) -> None:
@@ -200,7 +203,7 @@ class ExporterLink:
         until = self._clock() + patience
         if self._account is not None:
             self._rows.note(self._account.totals)
-            self._rows.note_runs(self._account.runs())
+            self._rows.note_runs(self._account.all_runs())
         if self._socket is None and not self._rows.unsafe:
             return
         self._called = -math.inf  # one that is back gets its last chance now

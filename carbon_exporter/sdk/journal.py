@@ -22,6 +22,7 @@ from carbon_exporter.carbon.runs import RunFacts, RunKey, RunTotal
 from carbon_exporter.carbon.spans import SpanAccount
 from carbon_exporter.jobs.base import Job
 from carbon_exporter.sdk.base import Identity, Outlet
+from carbon_exporter.sdk.run_record import MOST_KEPT
 from carbon_exporter.sdk.trouble import trouble
 from carbon_exporter.units import Grams, Joules
 
@@ -47,6 +48,8 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
     joules: float
     grams: float
     facts: RunFacts
+    at: float = 0.0
+    """Unix seconds at which it was seen last."""
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -73,35 +76,47 @@ class RunJournal:
         self._path = directory / f"{secrets.token_hex(8)}.json"
         self._taken: list[Path] = []
         self._own: Callable[[], Mapping[RunKey, RunTotal]] = dict
+        self._others: Callable[[], Mapping[RunKey, RunTotal]] = dict
+        self._seen: Mapping[RunKey, RunTotal] = {}
+        """All that the account has listed: its oldest leave it."""
+        self._past: Mapping[RunKey, RunTotal] = {}
+        """Of dead processes."""
+        self._past_at: dict[RunKey, float] = {}
         self._rank = ""
         self._due = 0.0
-        self._written: object = None
+        self._written: list[_Row] = []
 
     def start(self, account: SpanAccount, identity: Identity) -> None:
         """From now on keep this account's runs; those of dead processes become its own, if there is a way out."""
-        self._own, self._rank = account.runs, identity.rank
+        self._own, self._others, self._rank = account.runs, account.other_runs, identity.rank
         if self._inner is not None:
-            past: dict[RunKey, RunTotal] = {}
-            for key, total in self._take_up():
-                past = dict(_together(past, {key: total}))
-            account.runs = lambda: _together(past, self._own())
+            for row, at in self._take_up():
+                key = RunKey(Job(row.job, row.namespace), row.run, row.rank)
+                total = RunTotal(Joules(row.joules), Grams(row.grams), facts=row.facts)
+                self._past = _together(self._past, {key: total})
+                self._past_at[key] = max(at, self._past_at.get(key, 0.0))
+            account.runs = lambda: _together(self._past, self._own())
             self._inner.start(account, identity)
 
     def tell(self) -> None:
         """The account has changed."""
         if self._inner is not None:
             self._inner.tell()
+        self._see()
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + WRITE_SECONDS
-            self._write()
+            self._write(self._rows(self._seen))
 
     def close(self, patience: float) -> None:
-        """The process ends: what the way out has taken is not kept any more."""
-        self._write()
+        """The process ends: what the way out has taken is not kept any more; what may have been missed goes on."""
+        self._see()
+        self._write(self._rows(self._seen))
         if self._inner is not None:
             self._inner.close(patience)
         if self.name not in _UNTAKEN:
             self._path.unlink(missing_ok=True)
+        elif self._taken and not self._write(self._rows(_together(self._past, self._seen))):
+            return
         for path in self._taken:
             path.unlink(missing_ok=True)
 
@@ -111,11 +126,22 @@ class RunJournal:
         if forget is not None:
             forget()
 
-    def _write(self) -> None:
-        totals = self._own()
-        if not totals or totals == self._written:
-            return
-        rows = [_Row(*key.job, key.run, key.rank, one.joules, one.grams, one.facts) for key, one in totals.items()]
+    def _see(self) -> None:
+        self._seen = dict(list({**self._seen, **self._others(), **self._own()}.items())[-MOST_KEPT:])
+
+    def _rows(self, totals: Mapping[RunKey, RunTotal]) -> list[_Row]:
+        """The newest ones; those of dead processes as old as they are."""
+        now, found = time.time(), []
+        for key, one in list(totals.items())[-MOST_KEPT:]:
+            at = now if key in self._seen else self._past_at[key]
+            found.append(_Row(*key.job, key.run, key.rank, one.joules, one.grams, one.facts, at))
+        return found
+
+    def _write(self, rows: list[_Row]) -> bool:
+        """Replace the file, if anything has changed; whether it holds these rows now."""
+        told = [msgspec.structs.replace(row, at=0.0) for row in rows]
+        if told == self._written:
+            return True
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             new = self._path.with_suffix(".new")
@@ -123,24 +149,25 @@ class RunJournal:
             new.replace(self._path)
         except OSError as error:
             trouble("keeping a journal of runs", error, f"make {self._directory} writable, or run an exporter")
-        self._written = totals
+            return False
+        self._written = told
+        return True
 
-    def _take_up(self) -> Iterator[tuple[RunKey, RunTotal]]:
-        """What dead processes have left, each renamed so that no other script takes it, too."""
+    def _take_up(self) -> Iterator[tuple[_Row, float]]:
+        """What dead processes have left, with its time; each file renamed so that no other script takes it, too."""
         for path in _bounded(self._directory):
             if len(self._taken) >= MOST_TAKEN:
                 return
             with contextlib.suppress(OSError, ValueError):
-                entry = msgspec.json.decode(path.read_bytes(), type=_Entry)
+                entry, at = msgspec.json.decode(path.read_bytes(), type=_Entry), path.stat().st_mtime
                 if entry.rank != self._rank or not _is_over(entry, path):
                     continue
                 mine = path.with_name(f"{path.name.partition('.')[0]}.{os.getpid()}.json")
                 path.rename(mine)
-                mine.write_bytes(msgspec.json.encode(msgspec.structs.replace(entry, pid=os.getpid())))
+                rows = [msgspec.structs.replace(row, at=row.at or at) for row in entry.rows]
+                mine.write_bytes(msgspec.json.encode(msgspec.structs.replace(entry, pid=os.getpid(), rows=rows)))
                 self._taken.append(mine)
-                for row in entry.rows:
-                    key = RunKey(Job(row.job, row.namespace), row.run, row.rank)
-                    yield key, RunTotal(Joules(row.joules), Grams(row.grams), facts=row.facts)
+                yield from ((row, row.at) for row in rows if row.at > time.time() - LONGEST_SECONDS)
 
 
 def _bounded(directory: Path) -> list[Path]:
@@ -170,7 +197,7 @@ def _is_over(entry: _Entry, path: Path) -> bool:
 
 def _together(past: Mapping[RunKey, RunTotal], own: Mapping[RunKey, RunTotal]) -> Mapping[RunKey, RunTotal]:
     """Those of before, and a run that goes on on top of what it had."""
-    found = {**past, **own}
+    found = {**{key: total for key, total in past.items() if key not in own}, **own}
     for key in past.keys() & own.keys():
         joules, grams = past[key].joules + own[key].joules, past[key].grams + own[key].grams
         ahead = (own[key].remaining_joules, own[key].remaining_grams)

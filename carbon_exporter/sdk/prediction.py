@@ -76,7 +76,7 @@ def rest_of(amounts: Sequence[float], left: int) -> Range:
     free = len(steady) - period
     if free > 0:
         spread = math.sqrt(_residue(steady, period) / free)
-        half = min(max(half, value), _t(free) * spread * math.sqrt(left + left * left / len(steady)))
+        half = min(value, _t(free) * spread * math.sqrt(left + left * left / len(steady)))
         half += DRIFT_SHARE * value
     return Range(value, max(0.0, value - half), value + half)
 

@@ -2,8 +2,9 @@
 
 Each process has a group of its own: job, run, rank and instance (host and process), so that ranks do not overwrite each
 other. A gateway puts a group's labels over those of what is pushed, so each further run of a process has another one.
-At the end of a script its group stays, which is what a Pushgateway is for: the totals of a batch job that has ended.
-Nobody but you deletes it (`curl -X DELETE URL`, or the gateway's page).
+What is put replaces its group: a run that the account does not list any more is put until its last total has arrived,
+then left alone. At the end of a script its group stays, which is what a Pushgateway is for: the totals of a batch job
+that has ended. Nobody but you deletes it (`curl -X DELETE URL`, or the gateway's page).
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from carbon_exporter.carbon.grid import Grid
+from carbon_exporter.carbon.runs import RunKey, RunTotal
 from carbon_exporter.carbon.spans import SpanAccount
 from carbon_exporter.publish.catalogue import utf8
-from carbon_exporter.publish.prometheus import CONTENT_TYPES
+from carbon_exporter.publish.prometheus import CONTENT_TYPES, Exposition
 from carbon_exporter.sdk.base import Identity
 from carbon_exporter.sdk.exposition import RUN_METRICS, SpanExposition
 from carbon_exporter.sdk.own_grid import own_grid
+from carbon_exporter.sdk.run_record import MOST_KEPT
 
 __all__ = ["PushOutlet", "grouping_path"]
 
@@ -49,24 +53,35 @@ class PushOutlet:
         """`url` is `http[s]://[USER:PASSWORD@]HOST[:PORT][/PATH]`; without a scheme it is `http`."""
         parts = _parts(url)
         self._base, self._credentials = _without_credentials(parts), _credentials(parts)
-        self._grid, self._exposition = grid, SpanExposition(grid)
+        self._grid = cache(grid)
+        self._exposition = SpanExposition(self._grid)
         self._period = period
-        self._identity, self._account = Identity(""), SpanAccount()
-        self._of_runs: dict[str, SpanExposition] = {}
-        """Of runs that are not the process's own."""
+        self._identity = Identity("")
+        self._list: Callable[[], Mapping[RunKey, RunTotal]] = dict
+        self._others: Callable[[], Mapping[RunKey, RunTotal]] = dict
+        self._listed: frozenset[RunKey] = frozenset()
+        self._runs: Mapping[RunKey, RunTotal] = {}
+        """Those listed, the process's own, and those whose last total has not arrived yet."""
+        self._arrived: Mapping[RunKey, RunTotal] = {}
+        """Of further runs."""
         self._thread: threading.Thread | None = None
         self._changed, self._closing = threading.Event(), threading.Event()
         self._due = self._warned = False
 
     def start(self, account: SpanAccount, identity: Identity) -> None:
         """Push this account from now on."""
-        self._identity, self._account = identity, account
+        self._identity = identity
+        self._list, self._others, account.runs = account.runs, account.other_runs, lambda: self._runs
         self._exposition.start(account, identity.run)
         self._thread = threading.Thread(target=self._run, name="carbon-push", daemon=True)
         self._thread.start()
 
     def tell(self) -> None:
         """The newest state is to be pushed, at the next time that it may be."""
+        others, listed = self._others(), self._list()
+        waiting = {key: total for key, total in self._runs.items() if self._arrived.get(key) != total}
+        self._listed = frozenset(listed)
+        self._runs = dict(list({**waiting, **others, **listed}.items())[-MOST_KEPT:])
         self._due = True
         self._changed.set()
 
@@ -102,19 +117,31 @@ class PushOutlet:
 
     def _put(self) -> str:
         """Empty if all groups arrived."""
-        own = self._identity.run
-        for run in {key.run for key in self._account.runs()} - {own, *self._of_runs} if own else ():
-            self._of_runs[run] = SpanExposition(self._grid, RUN_METRICS)
-            self._of_runs[run].start(self._account, run)
-        groups = [(own, self._exposition), *self._of_runs.items()]
-        return next((trouble for trouble in (self._put_group(*group) for group in groups) if trouble), "")
+        own, runs, listed = self._identity.run, self._runs, self._listed
+        trouble = self._put_group(own, self._exposition.latest())
+        further: dict[str, dict[RunKey, RunTotal]] = {}
+        for key, total in runs.items() if own else ():
+            if key.run != own:
+                further.setdefault(key.run, {})[key] = total
+        self._arrived = {key: total for key, total in self._arrived.items() if key in runs}
+        for run, totals in further.items():
+            if not trouble and (not listed.isdisjoint(totals) or totals.items() - self._arrived.items()):
+                trouble = self._put_group(run, self._rendered(totals))
+                self._arrived = self._arrived if trouble else {**self._arrived, **totals}
+        return trouble
 
-    def _put_group(self, run: str, exposition: SpanExposition) -> str:
+    def _rendered(self, totals: Mapping[RunKey, RunTotal]) -> tuple[object, Exposition] | None:
+        """These totals as they stand here: the account may let go of them meanwhile, and an empty page would erase."""
+        alone, exposition = SpanAccount(), SpanExposition(self._grid, RUN_METRICS)
+        alone.runs = lambda: totals
+        exposition.start(alone)
+        return exposition.latest()
+
+    def _put_group(self, run: str, latest: tuple[object, Exposition] | None) -> str:
         """Empty if it arrived. No text of the library leaves here, for it may quote credentials."""
         import requests  # noqa: PLC0415 - only who pushes pays for it
         from requests.auth import HTTPBasicAuth  # noqa: PLC0415
 
-        latest = exposition.latest()
         if latest is None:
             return ""
         group = grouping_path(replace(self._identity, run=run), f"{socket.gethostname()}:{os.getpid()}")

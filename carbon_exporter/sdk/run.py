@@ -10,23 +10,23 @@ Nothing here raises into the program but arguments that cannot be, and `BudgetEx
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from carbon_exporter.errors import BudgetExceeded, ConfigError
 from carbon_exporter.jobs.base import clean_name
 from carbon_exporter.sdk import tracing
-from carbon_exporter.sdk.baggage import RUN, Carried, current_baggage
+from carbon_exporter.sdk.baggage import RUN, Carried, current_baggage, own_environment
 from carbon_exporter.sdk.base import Identity
 from carbon_exporter.sdk.budget import Budget, BudgetWatch, OnExceed, action_of, budget_of
 from carbon_exporter.sdk.epochs import EpochBlock, EpochLog
+from carbon_exporter.sdk.experiments import Experiments
 from carbon_exporter.sdk.identity import new_run, own_identity
 from carbon_exporter.sdk.laps import Lap
 from carbon_exporter.sdk.outlook import Prediction, Used, predict
@@ -34,7 +34,7 @@ from carbon_exporter.sdk.prediction import Forecast
 from carbon_exporter.sdk.progress import rich_column, show_beside
 from carbon_exporter.sdk.ranks import world_of
 from carbon_exporter.sdk.run_fields import attributes_of, facts_of, given
-from carbon_exporter.sdk.run_record import AllRanks, RunRecord, record_of
+from carbon_exporter.sdk.run_record import AllRanks, RunRecord, counted
 from carbon_exporter.sdk.span import CarbonSpan, innermost_block
 from carbon_exporter.sdk.summary import Summary, tell_summary
 from carbon_exporter.sdk.tariff import Bill, TariffLike, own_tariff, tariff_of
@@ -76,12 +76,14 @@ class CarbonRun:
         tariff: Money per kWh, `"0.31 EUR"`, or a function of Unix seconds. `CARBON_TARIFF`.
         forecast: Of the grid's intensity: a function from Unix seconds to g/kWh, or to value, low and high.
         summary: What is said on stderr at the end: `line`, `table` or `none`. Of several ranks the first speaks.
+        log_to: `mlflow`, `wandb` or both: the run of theirs that is active gets the numbers, epochs as steps.
         devices: As of a `carbon_span`.
         sync: As of a `carbon_span`.
         fields: Anything else that is to be known of the run.
 
     Raises:
-        ConfigError: a budget, tariff or action that there is not.
+        ConfigError: a budget, tariff, action or tracker that there is not.
+        ImportError: what is to be logged to is not installed.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class CarbonRun:
         tariff: TariffLike = None,
         forecast: Forecast | None = None,
         summary: Summary = "line",
+        log_to: str | Sequence[str] = (),
         devices: Sequence[str | int] | None = None,
         sync: bool | Callable[[], object] | None = None,
         **fields: object,
@@ -116,6 +119,7 @@ class CarbonRun:
         self.fields = given(**known, **fields)
         """What was said of the run: model, dataset, batch size, learning rate and free fields."""
         self._forecast, self._summary = forecast, summary
+        self._experiments = Experiments(log_to)
         self._log = EpochLog(epochs)
         self._planned = epochs is not None
         self._identity = Identity(job or "")
@@ -124,7 +128,8 @@ class CarbonRun:
         self._epoch_lap: Lap | None = None
         self._record: RunRecord | None = None
         self._carried: Carried | None = None
-        self._token: Token[CarbonRun | None] | None = None
+        self._outer: CarbonRun | None = None
+        self._is_open = False
         self._patience = SUMMARY_SECONDS
         self._bill = Bill(self._tariff) if self._tariff else None
         self.prediction: Prediction | None = None
@@ -133,7 +138,10 @@ class CarbonRun:
     @staticmethod
     def current() -> CarbonRun | None:
         """The innermost run that is open in this thread or task."""
-        return _current.get()
+        run = _current.get()
+        while run is not None and not run._is_open:  # noqa: SLF001 - of its own kind; they may end in any order
+            run = run._outer  # noqa: SLF001 - likewise
+        return run
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -306,6 +314,7 @@ class CarbonRun:
             if error is None:
                 self._log.add(lap, time.monotonic())
                 self._look_ahead(lap)
+                self._experiments.epoch(self, self._epoch)
         except Exception as trouble_of_ours:  # noqa: BLE001 - a guest does not break the house
             trouble("predicting", trouble_of_ours)
         self._look_at_budget()
@@ -322,42 +331,40 @@ class CarbonRun:
 
     def _begin(self) -> None:
         tracker = current()
-        self._identity = self._whose()
+        self._outer = outer = self.current()
+        above = outer._carried if outer else None  # noqa: SLF001 - of its own kind
+        self._identity = self._whose(above)
         if not tracker.started:
             tracker.options.first_run = self._identity.run
         told = attributes_of(self.name, self.fields)
         self._span = CarbonSpan(SPAN, job=self._job, devices=self._devices, attributes=told, sync=self._sync)
+        self._is_open = True
         self._span.__enter__()
         self._lap = innermost_block(tracker)
-        record = record_of(tracker.runs, self.name, clean_name(self._job or ""), facts_of(self.fields))
-        if self._lap is not None and not record.is_open:  # else it is within itself, and counted already
-            record.begin(self._lap)
-            self._record = record
-        self._token = _current.set(self)
-        self._carried = Carried(self._job or self._identity.job, self.name)
+        if self._lap is not None:
+            self._record = counted(self._lap, self.name, clean_name(self._job or ""), facts_of(self.fields))
+        _current.set(self)
+        self._carried = Carried(self._job or self._identity.job, self.name, above=above)
         self._carried.take_up()
 
-    def _whose(self) -> Identity:
-        options = current().options
-        asked = self._asked or options.run or os.environ.get("CARBON_RUN", "") or current_baggage().get(RUN, "")
-        return own_identity(os.environ, sys.argv, new=new_run(), job=options.job, run=asked, rank=options.rank)
+    def _whose(self, above: Carried | None) -> Identity:
+        options, environ = current().options, above.environ() if above else own_environment()
+        asked = self._asked or options.run or environ.get("CARBON_RUN", "") or current_baggage().get(RUN, "")
+        return own_identity(environ, sys.argv, new=new_run(), job=options.job, run=asked, rank=options.rank)
 
     def _end(self, error: BaseException | None) -> None:
-        if self._lap is not None and self._lap.tracker is not current():
-            return  # a fork in the middle of it: it is the parent's
+        if not self._is_open or (self._lap is not None and self._lap.tracker is not current()):
+            return  # ended already; or a fork in the middle of it: it is the parent's
+        self._is_open = False
+        self.end_epoch(error or GeneratorExit())
         if self._carried is not None:
             self._carried.put_down()
-        if self._token is not None:
-            token, self._token = self._token, None
-            with contextlib.suppress(ValueError):  # ended by a callback in another context than it began in
-                _current.reset(token)
-        self.end_epoch(error or GeneratorExit())
+        _current.set(self.current())
         self._look_at_budget()
         if self._lap is not None and self.prediction is not None:
             tracing.put(self._lap, self.prediction.attributes())
         self._span.__exit__(type(error) if error else None, error, None)
-        if self._record is not None:
-            self._record.is_open = False
+        self._experiments.end(self, self._patience)
         if self._summary != "none" and self.rank in {"", "0"}:
             self._span.wait(self._patience)
             tell_summary(self, self._summary)
@@ -381,9 +388,9 @@ class CarbonRun:
         if self.prediction is not None:
             tracing.put(lap, self.prediction.attributes())
             _log.info("run %s: %s", self.name, self.prediction)
-            if self._record is not None:
+            if self._record is not None and self._lap is not None:
                 ahead = self.prediction
-                self._record.predicted = (ahead.energy_kwh.value * JOULES_PER_KWH, ahead.co2e_grams.value)
+                self._record.expect(self._lap, ahead.energy_kwh.value * JOULES_PER_KWH, ahead.co2e_grams.value)
 
     def _look_at_budget(self) -> None:
         if self._budget is not None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final, TypeAlias, get_args
+from typing import Final, get_args
 
 from carbon_exporter.carbon.runs import RunKey, RunTotal
 from carbon_exporter.carbon.spans import SpanKey, SpanTotal, Trace
 from carbon_exporter.publish.handoff_wire import LONGEST_LINE, KindName, SpanRow, Spans, encode, fit
+from carbon_exporter.sdk.due import Due, Place
 from carbon_exporter.sdk.told_runs import ToldRuns
 from carbon_exporter.units import Joules
 
@@ -26,9 +27,6 @@ _MOST_VALUES = 8
 _KINDS: Final[tuple[KindName, ...]] = get_args(KindName)
 _HEX = re.compile("[0-9a-f]{1,32}")
 
-Place: TypeAlias = tuple[str, str]
-"""A span's name, and the job that it is said to be of; empty for the process's own."""
-
 
 class ToldRows:
     """What is due, on its way, and safe at the exporter. Not for use from several threads."""
@@ -38,22 +36,18 @@ class ToldRows:
         self.own_job = own_job
         self._parts: dict[Place, dict[SpanKey, SpanTotal]] = {}
         """By span and job: regions and ranks are the exporter's to say, so a row is their sum."""
-        self._due: dict[Place, None] = {}
-        """Those whose newest total is to be sent, those that waited longest first."""
-        self._sent: dict[Place, int] = {}
-        """The last message that each was in, until that is safe."""
+        self._spans, self._runs = Due(), ToldRuns()
         self._number = 0
-        self._runs = ToldRuns()
 
     @property
     def due(self) -> bool:
         """Whether there is something to send."""
-        return bool(self._due) or self._runs.due
+        return bool(self._spans) or bool(self._runs.due)
 
     @property
     def unsafe(self) -> frozenset[Place]:
         """Those with a total that the exporter may not have yet, spans or runs."""
-        return frozenset(self._due) | frozenset(self._sent) | self._runs.unsafe
+        return self._spans.unsafe | self._runs.due.unsafe
 
     def note(self, totals: Mapping[SpanKey, SpanTotal]) -> None:
         """The account as it stands now; a total that is another object than before has changed."""
@@ -62,7 +56,7 @@ class ToldRows:
             parts = self._parts.setdefault(place, {})
             if parts.get(key) is not total:
                 parts[key] = total
-                self._due[place] = None
+                self._spans.add(place)
 
     def note_runs(self, totals: Mapping[RunKey, RunTotal]) -> None:
         """The runs as they stand now."""
@@ -72,31 +66,28 @@ class ToldRows:
         """The next message as a line, None if nothing is due. What is in it counts as sent."""
         if not self.due:
             return None
-        places = list(self._due)[:MOST_ROWS]
+        places = self._spans.first(MOST_ROWS)
         rows, runs = [self._row(place) for place in places], self._runs.take(self._number + 1)
         while len(line := encode(Spans(self._number + 1, tuple(rows), runs))) > LONGEST_LINE and len(rows) > 1:
             del rows[len(rows) // 2 :]
         self._number += 1
-        for place in places[: len(rows)]:
-            del self._due[place]
-            self._sent[place] = self._number
+        self._spans.send(places[: len(rows)], self._number)
         return line
 
     def seen(self, number: int) -> None:
         """The exporter holds the message of this number, and all before."""
-        self._sent = {place: sent for place, sent in self._sent.items() if sent > number}
-        self._runs.seen(number)
+        self._spans.seen(number)
+        self._runs.due.seen(number)
 
     def lost(self) -> None:
         """The connection has broken: what was not seen is due again."""
-        self._due.update(dict.fromkeys(self._sent))
-        self._sent.clear()
-        self._runs.lost()
+        self._spans.lost()
+        self._runs.due.lost()
 
     def trust(self) -> None:
         """The session ends: what the kernel has taken must do."""
-        self._sent.clear()
-        self._runs.trust()
+        self._spans.trust()
+        self._runs.due.trust()
 
     def _row(self, place: Place) -> SpanRow:
         totals = tuple(self._parts[place].values())

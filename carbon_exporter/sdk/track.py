@@ -47,7 +47,7 @@ def _tracked(function: F, name: str, options: dict[str, Any]) -> F:
 
         @functools.wraps(function)
         async def waits(*args: Any, **kwargs: Any) -> Any:
-            with CarbonRun(name, **options):
+            async with CarbonRun(name, **options):
                 return await function(*args, **kwargs)
 
         return cast("F", waits)

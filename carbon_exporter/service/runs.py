@@ -115,16 +115,20 @@ class RunBook:
         self._collected = _totals(saved.pending)
 
     def _add(self, key: RunKey, news: RunTotal | None) -> None:
-        """Add to a run, or make it known at what it is; a new one takes the place of the oldest of its job."""
+        """Add to a run, or make it known at what it is; a new one takes the place of the oldest of its job.
+
+        One that rests goes on resting while its job, or the book, is full: else those that run would take turns.
+        """
         known = self.totals.get(key) or self._resting.get(key)
         total = known or RunTotal(Joules(0.0), Grams(0.0))
         if news is not None:
             total = _plus(known, news)
         runs = dict.fromkeys(one.run for one in self.totals if one.job == key.job)
-        if key.run not in runs and len(runs) >= self.per_job:
-            if known is not None:
-                self._resting[key] = total
-                return
+        full = key.run not in runs and len(runs) >= self.per_job
+        if key in self._resting and (full or self.series + SERIES_OF_RUN > self.series_max):
+            self._resting[key] = total
+            return
+        if full:
             oldest = next(iter(runs))
             self._rest([one for one in self.totals if (one.job, one.run) == (key.job, oldest)])
         self._resting.pop(key, None)

@@ -24,14 +24,20 @@ EURO = Tariff(0.31, "EUR")
         ("2 kWh", Budget(2.0, "kWh")),
         ("250 Wh", Budget(0.25, "kWh")),
         ("20 EUR", Budget(20.0, "EUR")),
+        (Budget(20, "EUR"), Budget(20.0, "EUR")),
+        (Budget(1.2, "kg"), Budget(1200.0, "g")),
+        (Budget(250, "Wh"), Budget(0.25, "kWh")),
     ],
 )
-def test_a_budget_is_an_amount_with_its_unit(told: str, meant: Budget) -> None:
+def test_a_budget_is_an_amount_with_its_unit(told: str | Budget, meant: Budget) -> None:
     assert budget_of(told, EURO) == meant
 
 
-@pytest.mark.parametrize("told", ["", "500", "a lot", "-3 g", "3 USD", "nan g"])
-def test_what_is_no_budget_is_refused_with_what_would_be_one(told: str) -> None:
+NEVER = (Budget(float("nan"), "g"), Budget(float("inf"), "kWh"), Budget(-3.0, "g"), Budget(3.0, "USD"), Budget(3.0, ""))
+
+
+@pytest.mark.parametrize("told", ["", "500", "a lot", "-3 g", "3 USD", "nan g", "1e999 kWh", *NEVER])
+def test_what_is_no_budget_is_refused_with_what_would_be_one(told: str | Budget) -> None:
     with pytest.raises(ConfigError, match=r"budget.*accepted: an amount with its unit"):
         CarbonRun(budget=told, tariff="0.31 EUR")
 
@@ -39,6 +45,8 @@ def test_what_is_no_budget_is_refused_with_what_would_be_one(told: str) -> None:
 def test_money_without_a_tariff_is_refused_with_the_remedy() -> None:
     with pytest.raises(ConfigError, match=r"tariff='0\.31 EUR'"):
         CarbonRun(budget="3 EUR")
+    with pytest.raises(ConfigError, match=r"tariff='0\.31 EUR'"):
+        CarbonRun(budget=Budget(3.0, "EUR"))
 
 
 @pytest.mark.parametrize("told", ["cheap", "-1", "0.3 EUR per day"])

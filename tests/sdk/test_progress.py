@@ -34,6 +34,17 @@ def test_tqdm_shows_the_numbers_after_its_bar_and_the_summary_stands_above_it(
     assert lines[0].lstrip("\x1b[A ").startswith("carbon-exporter: run bar: "), "a line of its own"
 
 
+def test_a_bar_over_a_generator_has_no_length_and_shows_the_numbers_all_the_same() -> None:
+    tqdm = pytest.importorskip("tqdm")
+    shown = io.StringIO()
+    with tracked(), CarbonRun(summary="none") as run:
+        for _ in run.epochs(tqdm.tqdm((number for number in range(3)), file=shown)):
+            time.sleep(0.03)
+    assert run.epochs_done == 3
+    assert run.prediction is None
+    assert " kWh, " in shown.getvalue()
+
+
 def test_rich_has_a_column_with_the_numbers() -> None:
     console = pytest.importorskip("rich.console").Console(file=io.StringIO(), width=120, force_terminal=True)
     progress = pytest.importorskip("rich.progress")

@@ -321,3 +321,49 @@ def test_each_run_has_a_group_for_a_gateway_puts_a_groups_labels_over_those_of_t
         assert runs == [run]
     assert own.counts == {"epoch": 1.0}
     assert other.counts == {}
+
+
+def kept(gateway: Gateway) -> dict[str, float]:
+    """Joules by run, as a gateway has them that keeps the last state of each group."""
+    groups = {pushed.path: pushed.body for pushed in gateway.pushed}
+    samples = [
+        one for body in groups.values() for family in text_string_to_metric_families(body) for one in family.samples
+    ]
+    return {one.labels["run"]: one.value * 3.6e6 for one in samples if one.name == "carbon_run_energy_kwh_total"}
+
+
+def test_a_run_that_the_account_has_let_go_of_stays_at_the_gateway_with_its_last_total() -> None:
+    account, listed = SpanAccount(), dict[str, float]()
+    account.runs = lambda: {
+        RunKey(Job("train"), run, "3"): RunTotal(Joules(joules), Grams(1.0)) for run, joules in listed.items()
+    }
+    with serving() as gateway, pushing(gateway.url, account) as outlet:
+        for number in range(12):
+            listed[f"r{number + 1}"] = 10.0 + number
+            for gone in list(listed)[:-8]:
+                del listed[gone]
+            post(account)
+            outlet.tell()
+        until(lambda: len(kept(gateway)) == 12 and not outlet._due)
+        since = len(gateway.pushed)
+        post(account)
+        outlet.tell()
+        until(lambda: len(gateway.pushed) >= since + 9)
+    assert kept(gateway) == {f"r{number + 1}": pytest.approx(10.0 + number) for number in range(12)}
+    later = {pushed.path.partition("/run/")[2].partition("/")[0] for pushed in gateway.pushed[since:]}
+    assert later == {"r1", *listed}, "those that have ended are left alone"
+
+
+def test_the_last_totals_of_runs_arrive_though_the_gateway_was_away_when_they_were_let_go_of() -> None:
+    account, newest = SpanAccount(), [0]
+    account.runs = lambda: {RunKey(Job("train"), f"n{newest[0]}", "3"): RunTotal(Joules(1.0 + newest[0]), Grams(1.0))}
+    with serving() as gateway:
+        pass
+    with pushing(gateway.url, account) as outlet:
+        for number in range(20):
+            newest[0] = number
+            post(account)
+            outlet.tell()
+        with serving(gateway):
+            until(lambda: len(kept(gateway)) == 20)
+    assert kept(gateway) == {f"n{number}": pytest.approx(1.0 + number) for number in range(20)}

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from contextvars import copy_context
 from pathlib import Path
 
@@ -24,13 +25,20 @@ from support.span_engine import plain, tracked
 from support.waiting import until
 
 from carbon_exporter import CarbonRun, carbon_span
+from carbon_exporter.carbon.runs import RunTotal
 from carbon_exporter.errors import ConfigError
 from carbon_exporter.sdk import tracing
 from carbon_exporter.sdk.run_record import MOST_RUNS, run_totals
+from carbon_exporter.sdk.tracker import Tracker
 from carbon_exporter.units import JOULES_PER_KWH
 
 DEVICES = 210.0
 """Watts of the board and the memory that `tracked` simulates."""
+
+
+def told(tracker: Tracker) -> dict[str, RunTotal]:
+    """The runs that are told of, by name."""
+    return {key.run: one for key, one in run_totals(tracker.runs, plain(tracker).choice.identity()).items()}
 
 
 def worked(run: CarbonRun, epochs: int, seconds: float = 0.03) -> CarbonRun:
@@ -109,6 +117,23 @@ def test_without_a_number_of_epochs_nothing_is_predicted() -> None:
         with run.epoch(fold=2):
             time.sleep(0.02)
     assert run.epochs_done == 4
+    assert run.prediction is None
+
+
+class Stream:
+    """What has an end, but cannot tell where: as a DataLoader of an IterableDataset."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(3))
+
+    def __len__(self) -> int:
+        raise TypeError("object of type 'IterableDataset' has no len()")
+
+
+def test_a_loader_that_cannot_tell_its_length_is_gone_through_without_a_prediction() -> None:
+    with tracked(), CarbonRun(summary="none") as run:
+        assert [item for item in run.epochs(Stream())] == [0, 1, 2]  # noqa: C416 - list() would ask for the length
+    assert run.epochs_done == 3
     assert run.prediction is None
 
 
@@ -194,12 +219,28 @@ def test_runs_have_names_of_their_own_and_one_of_the_same_name_goes_on() -> None
         with CarbonRun("same", summary="none") as outer, CarbonRun("same", summary="none"):
             time.sleep(0.03)
         outer.wait(5)
-        totals = {key.run: total for key, total in run_totals(tracker.runs, plain(tracker).choice.identity()).items()}
+        totals = told(tracker)
         assert set(totals) == {first.name, second.name, "same"}
         assert totals["same"].joules == pytest.approx(3 * again.energy_kwh * JOULES_PER_KWH, rel=0.6)
         for number in range(2 * MOST_RUNS):
             worked(CarbonRun(f"n{number}", summary="none"), 0)
-        assert len(tracker.runs) == MOST_RUNS
+        assert list(told(tracker)) == [f"n{number}" for number in range(MOST_RUNS, 2 * MOST_RUNS)]
+        worked(CarbonRun("same", summary="none"), 1)
+        assert told(tracker)["same"].joules > totals["same"].joules, "one that is entered again goes on where it was"
+
+
+def test_what_a_run_that_goes_on_is_likely_to_take_is_what_it_had_and_this_passage() -> None:
+    with tracked() as tracker:
+        had = worked(CarbonRun("on", summary="none"), 8).energy_kwh * JOULES_PER_KWH
+        with CarbonRun("on", summary="none") as run:
+            assert told(tracker)["on"].predicted_joules is None, "nobody can tell yet"
+            for _ in run.epochs(range(4)):
+                time.sleep(0.03)
+            assert run.prediction is not None
+            likely = had + run.prediction.energy_kwh.value * JOULES_PER_KWH
+            assert told(tracker)["on"].predicted_joules == pytest.approx(likely)
+        run.wait(5)
+        assert told(tracker)["on"].remaining_joules == 0.0
 
 
 def test_the_summary_is_a_line_a_table_or_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,6 +263,19 @@ def test_the_summary_is_a_line_a_table_or_nothing(capsys: pytest.CaptureFixture[
         "epochs": "1",
         "loss": "1",
     }
+
+
+def test_a_run_that_has_ended_stays_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with tracked() as tracker:
+        run = worked(CarbonRun("once"), 1)
+        used = run.energy_kwh
+        with CarbonRun("another", summary="none"):
+            run.end()
+            assert os.environ["CARBON_RUN"] == "another"
+            assert len(tracker.laps) == 1
+        run.end()
+    assert capsys.readouterr().err.count("run once: ") == 1
+    assert run.energy_kwh == used
 
 
 def test_an_argument_that_cannot_be_is_said_where_it_stands() -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from carbon_exporter.carbon.runs import RunKey, RunTotal
 from carbon_exporter.carbon.spans import SpanAccount, SpanEntry, SpanKey, Trace
 from carbon_exporter.jobs.base import Job
+from carbon_exporter.publish.handoff_limits import HandoffLimits
 from carbon_exporter.publish.handoff_wire import LONGEST_LINE, SpanRow, Spans, decode_script
+from carbon_exporter.sdk.run_record import MOST_KEPT
 from carbon_exporter.sdk.told_rows import MOST_ROWS, ToldRows
-from carbon_exporter.units import Joules
+from carbon_exporter.sdk.told_runs import MOST_NAMED
+from carbon_exporter.units import Grams, Joules
 
 
 def entry(span: str, joules: float = 1.0, *, job: str = "train", **more: Any) -> SpanEntry:
@@ -144,3 +149,53 @@ def test_what_is_kept_is_as_large_as_the_account_and_not_as_what_happened() -> N
         rows.take()
         rows.lost()
     assert len(rows.unsafe) == len(account.totals) < 40
+
+
+def runs_at(joules: Mapping[str, float], job: str = "train") -> dict[RunKey, RunTotal]:
+    """Runs as an account lists them."""
+    return {RunKey(Job(job), run): RunTotal(Joules(used), Grams(used / 10)) for run, used in joules.items()}
+
+
+def told_runs(rows: ToldRows) -> dict[tuple[str, str], float]:
+    """What the exporter knows of runs when all that is due has arrived: the newest of each row."""
+    known: dict[tuple[str, str], float] = {}
+    while rows.due:
+        message = taken(rows)
+        for row in message.runs:
+            assert row.joules >= known.get((row.run, row.job), 0.0), "totals only grow"
+            known[row.run, row.job] = row.joules
+        rows.seen(message.number)
+    return known
+
+
+def test_of_very_many_runs_the_first_are_told_by_themselves_and_the_others_as_one_sum_that_loses_nothing() -> None:
+    rows, known = ToldRows("train"), dict[tuple[str, str], float]()
+    for first in range(0, 3 * MOST_KEPT, 4):
+        for part in (0.5, 1.0):  # four go on, four are new; then the account lets go of the former
+            newest = {f"r{number}": part for number in range(first + 4, first + 8)}
+            rows.note_runs(runs_at({**{f"r{number}": 1.0 for number in range(first, first + 4)}, **newest}))
+            known |= told_runs(rows)
+    assert len(known) == MOST_NAMED + 1
+    assert sum(known.values()) == 3 * MOST_KEPT + 4
+    again = {"r3": 1.5, f"r{3 * MOST_KEPT}": 3.0}
+    rows.note_runs(runs_at(again))
+    known |= told_runs(rows)
+    assert known["r3", ""] == 1.5
+    assert sum(known.values()) == 3 * MOST_KEPT + 4 + 2.5, "one that goes on, by itself or among the others"
+
+
+def test_a_full_account_of_spans_and_very_many_runs_of_many_jobs_are_less_than_an_exporter_takes() -> None:
+    account, rows = SpanAccount(), ToldRows("train")
+    for number in range(40 * 8):
+        account.post(entry(f"span-{number}", job=f"job-{number % 8}"))
+    rows.note(account.totals)
+    for number in range(100):
+        rows.note_runs(runs_at({f"r{number}": 1.0}, job=f"job-{number}"))
+    names, joules = set[tuple[str, str, str]](), dict[tuple[str, str], float]()
+    while rows.due:
+        message = taken(rows)
+        names |= {("span", row.span, row.job) for row in message.rows}
+        names |= {("run", row.run, row.job) for row in message.runs}
+        joules |= {(row.run, row.job): row.joules for row in message.runs}
+    assert len(names) <= HandoffLimits().spans
+    assert sum(joules.values()) == 100.0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Iterator
 
 import pytest
-from support.span_engine import names, plain, tracked
+from support.span_engine import SteadyOdometer, names, plain, tracked
 
 from carbon_exporter import CarbonRun, track
 from carbon_exporter.errors import ConfigError
@@ -56,6 +57,31 @@ def test_an_async_function_is_tracked_until_it_is_done() -> None:
     with tracked():
         assert asyncio.run(waits())
     assert inspect.iscoroutinefunction(waits)
+
+
+def test_a_tracked_task_that_ends_keeps_no_other_waiting(capsys: pytest.CaptureFixture[str]) -> None:
+    gaps = []
+
+    @track(summary="line")
+    async def work() -> None:
+        await asyncio.sleep(0.02)
+
+    async def heartbeat() -> None:
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0.005)
+            gaps.append(time.monotonic() - began)
+
+    async def both() -> None:
+        beats = asyncio.create_task(heartbeat())
+        await asyncio.gather(work(), work())
+        await asyncio.sleep(0.02)
+        beats.cancel()
+
+    with tracked(SteadyOdometer(lag=60.0)):
+        asyncio.run(both())
+    assert capsys.readouterr().err.count("carbon-exporter: run ") == 2
+    assert max(gaps) < 0.3, "seconds; readings were not waited for"
 
 
 def test_what_it_raises_is_its_own() -> None:

@@ -205,6 +205,20 @@ def test_the_oldest_runs_give_way_where_series_are_too_many_and_a_job_that_leave
     assert book.totals[RunKey(TRAIN, "c")].joules == 1.0, "forgotten with the job"
 
 
+def test_runs_that_are_too_many_for_the_series_take_no_turns_on_the_page() -> None:
+    book = book_of("a", "b", "c", series_max=12)
+    for _ in range(3):
+        for name in ("a", "b", "c"):
+            book.tell(RunKey(TRAIN, name), wire.RunRow(name, 1.0), 1.0, grid())
+        book.turn({TRAIN}, {TRAIN})
+        assert [key.run for key in book.totals] == ["b", "c"]
+    tell(book, "d")
+    assert [key.run for key in book.totals] == ["c", "d"], "only a new one takes the place of the oldest"
+    book.series_max = 1000
+    tell(book, "a")
+    assert book.totals[RunKey(TRAIN, "a")].joules == 5.0, "what it used meanwhile is not lost"
+
+
 def test_what_waits_between_two_ticks_survives_a_restart() -> None:
     book = book_of("a")
     for joules in (2.0, 3.0):
