@@ -1,7 +1,9 @@
 """What does a span cost the processor while it is open and nothing happens? In percent of one core.
 
 A real process on a node of two packages, each with memory, and one board, whose counters move: its CPU time in an open
-span, less that of the same process without one. Both sleep.
+span, less that of the same process without one. Both sleep. Once within a long span, in which the sampler is calm, once
+with a short one in it every now and then, so that it never is. Beside them stands what a thread costs that does no more
+than to wake up and read files as often: less is not to be had by any Python program on this machine.
 """
 
 from __future__ import annotations
@@ -21,20 +23,43 @@ from benchmarks.figure import Figure, Plan
 __all__ = ["figures"]
 
 CORE_LIMIT = 0.5
-_WARM_SECONDS = 8.0
-"""Until everything is loaded and the counter's rhythm is known."""
+_WARM_SECONDS = {"none": 0.5, "short": 8.0, "span": 23.0}
+"""Until everything is loaded, the counter's rhythm is known, and a long span is one."""
+_SHORT_SECONDS = 2.5
+"""Of a short span: shorter than it takes the sampler to become calm."""
+_READS, _FILES = 10, 4
+"""A second, and each time."""
 _SCRIPT = """
 import sys, time
 from contextlib import nullcontext
 from carbon_exporter import carbon_span
-with carbon_span("idle") if sys.argv[1] == "span" else nullcontext() as span:
-    time.sleep(float(sys.argv[2]))
+def sleep(seconds):
+    while sys.argv[1] == "short" and seconds > float(sys.argv[4]):
+        with carbon_span("short"):
+            time.sleep(float(sys.argv[4]))
+        seconds -= float(sys.argv[4])
+    time.sleep(seconds)
+with nullcontext() if sys.argv[1] == "none" else carbon_span("idle") as span:
+    sleep(float(sys.argv[2]))
     began = time.process_time()
-    time.sleep(float(sys.argv[3]))
+    sleep(float(sys.argv[3]))
     used = time.process_time() - began
     told = set(span.energy_by_device) if span else set()
     assert not span or {"cpu0", "cpu1", "dram0", "dram1", "gpu0"} <= told, told
 print(used)
+"""
+_BARE = """
+import os, sys, threading, time
+files = [os.open(path, os.O_RDONLY) for path in sys.argv[3:]]
+def read():
+    while True:
+        time.sleep(float(sys.argv[1]))
+        for file in files:
+            os.pread(file, 32, 0)
+threading.Thread(target=read, daemon=True).start()
+began = time.process_time()
+time.sleep(float(sys.argv[2]))
+print(time.process_time() - began)
 """
 
 
@@ -43,10 +68,21 @@ def figures(plan: Plan) -> Iterator[Figure]:
     seconds = plan.seconds(30, 4)
     with tempfile.TemporaryDirectory() as folder:
         environ = _node(Path(folder))
-        used = [_used("span", environ, seconds) - _used("none", environ, seconds) for _ in range(plan.runs)]
-    percent = tuple(100 * one / seconds for one in used)
-    note = f"over {seconds:g} s, 10 readings a second of one board and two packages, 2 of their memory"
-    yield Figure("an open span's CPU of one core", percent, "%", CORE_LIMIT, note)
+        runs = [_run(Path(folder), environ, seconds) for _ in range(plan.runs)]
+    percent = [tuple(100 * one / seconds for one in used) for used in zip(*runs, strict=True)]
+    note = f"over {seconds:g} s, 5 readings a second of one board and two packages, 1 of their memory"
+    yield Figure("an open span's CPU of one core", percent[0], "%", CORE_LIMIT, note)
+    note = f"one of {_SHORT_SECONDS:g} s after the other: 10 readings a second, 2 of memory"
+    yield Figure("  with short ones in it", percent[1], "%", CORE_LIMIT, note)
+    yield Figure("  a bare thread", percent[2], "%", None, f"{_READS} times a second {_FILES} files, and nothing else")
+
+
+def _run(folder: Path, environ: Mapping[str, str], seconds: float) -> tuple[float, float, float]:
+    """CPU seconds of a long span, of short ones within one, and of a thread that only reads files."""
+    nothing = _used("none", environ, seconds)
+    files = [str(path) for path in sorted(folder.glob("sys/class/powercap/*/energy_uj"))][:_FILES]
+    bare = subprocess.check_output([sys.executable, "-c", _BARE, str(1 / _READS), str(seconds), *files], text=True)
+    return _used("span", environ, seconds) - nothing, _used("short", environ, seconds) - nothing, float(bare) - nothing
 
 
 def _node(folder: Path) -> Mapping[str, str]:
@@ -64,5 +100,5 @@ def _node(folder: Path) -> Mapping[str, str]:
 
 def _used(what: str, environ: Mapping[str, str], seconds: float) -> float:
     """CPU seconds of a process that does nothing, within a span or none."""
-    command = [sys.executable, "-c", _SCRIPT, what, str(_WARM_SECONDS if what == "span" else 0.5), str(seconds)]
+    command = [sys.executable, "-c", _SCRIPT, what, str(_WARM_SECONDS[what]), str(seconds), str(_SHORT_SECONDS)]
     return float(subprocess.check_output(command, text=True, env=dict(environ)))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from math import hypot
@@ -29,7 +29,7 @@ from carbon_exporter.energy.ledger import EnergySlice
 from carbon_exporter.sdk.base import BoardUse, Edge, Machine, Sum, Tally
 from carbon_exporter.sdk.lanes import Moment
 from carbon_exporter.sdk.own_use import UsePoint
-from carbon_exporter.sdk.timeline import Known, Timeline
+from carbon_exporter.sdk.timeline import Timeline
 from carbon_exporter.sensors.base import Device
 from carbon_exporter.units import Joules
 
@@ -87,13 +87,13 @@ class Source(Protocol):
 
 
 class _Line(NamedTuple):
-    """One timeline of a device, for readers."""
+    """A device's timelines, for readers."""
 
     device: str
     by_cpu: bool
-    again: bool
-    """Whether it is not the first of its device."""
-    at: Callable[[float], Known]
+    own: Timeline
+    children: Timeline | None = None
+    """Of a processor, what others used that this process pays for; by time."""
 
 
 @dataclass(slots=True)
@@ -150,10 +150,10 @@ class Odometer:
         joules: dict[str, Joules] = {}
         bounds: dict[str, Joules] = {}
         missing: dict[str, Joules] = {}
-        for device, by_cpu, again, timeline_at in () if self._cold else self._lines:
-            own, bound, lost = timeline_at(cpu_seconds if by_cpu else at)
-            if again:
-                own, bound, lost = own + joules[device], bound + bounds[device], lost + missing[device]
+        for device, by_cpu, line, children in () if self._cold else self._lines:
+            own, bound, lost = line.at(cpu_seconds if by_cpu else at)
+            if children is not None:
+                own, bound, lost = map(add, (own, bound, lost), children.at(at))
             joules[device], bounds[device], missing[device] = own, bound, lost  # type: ignore[assignment]
         tally = EdgeTally(joules, bounds, at <= self._settled.at)
         tally.missing = missing
@@ -163,19 +163,15 @@ class Odometer:
         """Own energy from one edge (an `Edge`, or as bare a tuple) to another: the usual case, as of two tallies."""
         at, cpu_seconds = start
         at_end, cpu_end = end
-        found: dict[str, tuple[float, float, float, float]] = {}
-        for device, by_cpu, again, timeline_at in () if self._cold else self._lines:
-            before, off, lost = timeline_at(cpu_seconds if by_cpu else at)
-            own, bound, missing = timeline_at(cpu_end if by_cpu else at_end)
-            one = own - before, off, bound, missing - lost
-            if again:
-                one = tuple(map(add, found[device], one))
-            found[device] = one
         joules: dict[str, Joules] = {}
         bounds: dict[str, Joules] = {}
-        for device, (own, off, bound, gap) in found.items():
-            joules[device] = Joules(max(0.0, own))
-            bounds[device] = Joules(hypot(off, bound) + (max(0.0, gap)))
+        for device, by_cpu, line, children in () if self._cold else self._lines:
+            own, off, bound, gap = line.between(cpu_seconds, cpu_end) if by_cpu else line.between(at, at_end)
+            if children is not None:
+                own, off, bound, gap = map(add, (own, off, bound, gap), children.between(at, at_end))
+            bound = hypot(off, bound)
+            joules[device] = max(0.0, own)  # type: ignore[assignment]
+            bounds[device] = bound + max(0.0, gap)  # type: ignore[assignment]
         settled = self._settled.at
         return Sum(joules, bounds, at <= settled and at_end <= settled)
 
@@ -268,7 +264,12 @@ class Odometer:
         if timeline is None:
             cold = self._cold and part != "children"
             timeline = Timeline(cold=cold)
-            self._lines = (*self._lines, _Line(device, part == "own", bool(meter.lines), timeline.at))
+            if part == "children":
+                self._lines = tuple(
+                    line._replace(children=timeline) if line.device == device else line for line in self._lines
+                )
+            else:
+                self._lines = (*self._lines, _Line(device, part == "own", timeline))
             meter.lines[part] = timeline
         return timeline
 

@@ -30,7 +30,8 @@ LINUX: tuple[Entry, ...] = tuple(
 )
 PORTABLE: tuple[Entry, ...] = (Entry("model", "carbon_exporter.sdk.portable_meters"),)
 
-STEADY_SECONDS = 0.1
+STEADY_SECONDS, EASY_SECONDS = 0.1, 0.2
+"""Between two readings of counters: of those that edges of blocks may soon need, and while there is no hurry."""
 CLOSEST_SECONDS = 0.04
 """Between two readings of counters that move all the time."""
 TOGETHER_SECONDS = 0.03
@@ -91,6 +92,7 @@ class OwnMeters:
         self._noted: deque[Reading] = deque(maxlen=MOST_NOTED)
         self._read_at = -STEADY_SECONDS
         """When counters that move all the time were read last."""
+        self._grain = STEADY_SECONDS
         self._paused = False
         self._use: BoardUse | None = None
         self._use_known = False
@@ -139,6 +141,12 @@ class OwnMeters:
         except Exception:  # noqa: BLE001 - `read` meets it too, and says what it is
             return True
 
+    def ease(self, *, calm: bool) -> None:
+        """Whether counters may be read half as often; if not any more, they are read at the next `glance`."""
+        self._grain = EASY_SECONDS if calm else STEADY_SECONDS
+        for source in self._sources:
+            source.ease(self._grain)
+
     def take(self) -> Sequence[EnergySlice]:
         """Energy of whole devices by what was noted since the last call, in order of time."""
         return self._post(self._taken())
@@ -164,7 +172,7 @@ class OwnMeters:
         for source in self._sources:
             moment = min(moment, source.moment(now, patience))
         if self._direct and not counters:
-            moment = min(moment, self._read_at + STEADY_SECONDS)
+            moment = min(moment, self._read_at + self._grain)
         return max(0.0, moment - now)
 
     def boards(self) -> BoardUse | None:

@@ -7,6 +7,7 @@ worker has not answered, its board is not touched. A board without a counter is 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
 
 from carbon_exporter.sensors.base import Device, Occupancy, Reading, Sensor
@@ -22,6 +23,8 @@ BUSY_SECONDS = 0.1
 """Until the next look at a board whose worker has not answered."""
 MOST_OF_A_CORE = 0.002
 """A full reading that takes long (/proc/stat of hundreds of CPUs) is made less often, up to once a second."""
+FEW_READINGS = 5
+"""By the shortest of so many it is told how long one takes: on a busy machine others hold a reading up now and then."""
 _BOARDS = frozenset({"gpu", "accelerator"})
 
 
@@ -39,12 +42,19 @@ class Source:
         self._wanted: Collection[str] | None = None
         self._readers: dict[Sensor, FineReader] = {}
         self._workers: dict[Sensor, SensorWorker] = {}
+        self._fine = Watch(on=True)
+        """What is wanted of boards that are read finely."""
+        self._at_once = False
         self._on = True
+        self._took: deque[float] = deque([0.0], maxlen=FEW_READINGS)
+        """Seconds of the last full readings; the first of them cost nothing, until it is known better."""
         self._samples = False
         """Whether workers sample boards for it."""
 
     def moment(self, now: float, patience: float) -> float:
         """When there is something to do. Boards whose moment is not to be kept may wait `patience` for others."""
+        if self._at_once:
+            return now
         moment = self.due
         news = self.crew.news if self._samples else None
         if news is not None:
@@ -68,20 +78,28 @@ class Source:
             self.crew.rest(False)
             self._muster()
 
+    def ease(self, grain: float) -> None:
+        """Read boards finely every `grain` seconds; if that is finer than before, at once for the first time."""
+        self._at_once = grain < self._fine.grain
+        self._fine.grain = grain
+
     def read(self, patience: float) -> list[Reading]:
         """A full reading; without the devices that are read finely, whose counters it shows at another moment."""
         sample = self.crew.gather(patience)
         self.occupancies = {one.device: one for one in sample.occupancies}
         self._muster()
         (member,) = self.crew.members
-        self.due = self._clock() + self._period(member.seconds)
+        self._took.append(member.seconds)
+        self.due = self._clock() + self._period(min(self._took))
         fine = self.crew.fine_devices | {device.name for board in self._readers for device in board.devices}
         return [reading for reading in sample.readings if reading.device.name not in fine]
 
     def read_finely(self, now: float) -> None:
         """Note what boards have to tell that are due."""
+        at_once, self._at_once = self._at_once, False
         for board, reader in self._readers.items():
-            if reader.next <= now and not self._workers[board].busy and not reader.read():
+            is_due = at_once or reader.next <= now
+            if is_due and not self._workers[board].busy and not reader.read():
                 self.due = min(self.due, now + SLOW_SECONDS)
 
     def take(self) -> list[Reading]:
@@ -113,9 +131,7 @@ class Source:
         self._workers = {worker.sensor: worker for worker in member.workers}
         mine = [one for one in self._workers if one.offers_fine and any(map(self.wants, one.devices))]
         counters = [one for one in mine if one.sampling_period is None]
-        self._readers = {
-            one: self._readers.get(one) or FineReader(one, Watch(on=True), self._clock) for one in counters
-        }
+        self._readers = {one: self._readers.get(one) or FineReader(one, self._fine, self._clock) for one in counters}
         sampled = {device.name for one in mine if one not in self._readers for device in one.devices}
         self._samples = bool(sampled)
         self.crew.watch(self._samples, sampled)

@@ -5,7 +5,7 @@ lived, grandchildren too; those that measure themselves do not, from when they d
 elsewhere by psutil.
 
 A look costs about 20 µs of CPU, and each child as much more (with cold caches, as ten times a second, some times that);
-once a second it also searches for new children, a few µs a thread. While there are no children only every third or so
+once a second it also searches for new children, a few µs a thread. While there are no children only every fifth or so
 looks for more than this process's own CPU time; what a child used before it is seen is still counted.
 """
 
@@ -23,7 +23,7 @@ from carbon_exporter.sdk.presence import Presence
 
 __all__ = ["OwnUse", "UsePoint"]
 
-ALONE_SECONDS = 0.25
+ALONE_SECONDS = 0.45
 """With no descendants nothing else is looked for in this time."""
 ROOT_NAMESPACE = "pid:[4026531836]"
 """The host's own numbering of processes: PROC_PID_INIT_INO of the kernel's include/linux/proc_ns.h."""

@@ -130,11 +130,10 @@ def figures_of(
     energy, worst, rest_shared = 0.0, -1, False
     for device, own in joules.items():
         kind, quality = meters.get(device, _UNKNOWN)
-        kinds[kind] = Joules(kinds.get(kind, 0.0) + own)
+        kinds[kind] = kinds[kind] + own if kind in kinds else own  # type: ignore[assignment]
         if own > 0:
             energy += own
-            rank = _RANKS[id(quality)]
-            worst = max(worst, rank)
+            worst = max(worst, _RANKS[id(quality)])
             rest_shared = rest_shared or kind != "cpu"
     shared = (shares[0] and kinds.get("cpu", 0.0) > 0) or (shares[1] and rest_shared)
     return Figures(joules, bound, kinds, seconds, price(energy), _NAMES[worst], shared, settled)

@@ -5,6 +5,10 @@ made into energy: code that runs ten times a second finds the processor's caches
 five to ten times what it costs when it goes on for longer. Who asks for energy meanwhile makes it of what was noted
 until then (`catch_up`); who waits has the thread do so each time (`hurry`).
 
+Twenty seconds after the last `hold` it becomes calm, and reads and counts half as often: what an edge is off by is the
+smaller a part of a block the longer that is. The next `hold` or `hurry` has it read at once, so that a block which
+begins then has its edge between readings as close as ever.
+
 It starts with the first `hold`, goes on for two seconds after the last `release`, so that the edges of the last spans
 settle, and then waits without waking up until the next `hold`. What fails is said once and tried again later; boards
 and processors do without each other.
@@ -34,6 +38,9 @@ __all__ = ["Sampler"]
 
 ENERGY_SECONDS = 0.45
 """Between two times that energy is made of what was noted: every fifth time of ten a second."""
+CALM_AFTER_SECONDS = 20.0
+CALM_ENERGY_SECONDS = 1.05
+"""The same while it is calm; open blocks are told of once a second, and not left out by being asked a moment early."""
 HURRY_SECONDS = 1.0
 """So long somebody who waits is thought to do so."""
 MOST_LOOKS = 1024
@@ -91,7 +98,9 @@ class Sampler:
         self._thread: threading.Thread | None = None
         self._is_open = False
         self._retry_at, self._retry_after = -math.inf, FIRST_RETRY_SECONDS
-        self._due = self._hurried_at = -math.inf
+        self._due = self._hurried_at = self._held_at = -math.inf
+        self._calm = self._eased = False
+        """Whether nobody is in need of fine readings, and whether the meters know that."""
         self._adding = threading.Lock()
         """Held while energy is made and added."""
         self._looks: deque[UsePoint] = deque(maxlen=MOST_LOOKS)
@@ -103,7 +112,8 @@ class Sampler:
     def hold(self) -> None:
         """One more user. Any thread, about a microsecond; the very first starts the thread. Never raises."""
         self._users.append(None)
-        if self._resting and not self._closed:
+        self._held_at = self._clock()
+        if (self._resting or self._calm) and not self._closed:
             self._rouse()
 
     def release(self) -> None:
@@ -115,6 +125,8 @@ class Sampler:
     def hurry(self) -> None:
         """Somebody waits: make energy of each reading at once, for a second."""
         self._hurried_at = self._clock()
+        if self._calm and not self._closed:
+            self._rouse()
 
     def catch_up(self) -> None:
         """Make energy of what was noted until now. Any thread; asks neither meters nor the system, and never waits."""
@@ -147,6 +159,7 @@ class Sampler:
 
     def _rouse(self) -> None:
         """Wake the thread, or start it."""
+        self._calm = False
         if not self._starting.acquire(blocking=False):
             self._bell.put(None)
             return
@@ -206,13 +219,22 @@ class Sampler:
     def _step(self) -> None:
         """Note what counters show; from time to time, and at once if it is waited for, make energy of it and tell."""
         now = self._clock()
+        self._adapt(now)
         if self._is_open and now < self._due and now - self._hurried_at > HURRY_SECONDS:
             at_once = _attempt("reading meters", self._meters.glance, True)
             if not at_once:
                 self._looks.append(self._look())
                 return
-        self._due = now + ENERGY_SECONDS
+        self._due = now + (CALM_ENERGY_SECONDS if self._eased else ENERGY_SECONDS)
         self._tick()
+
+    def _adapt(self, now: float) -> None:
+        """Become calm, or stop being so."""
+        self._calm = now - self._held_at > CALM_AFTER_SECONDS and now - self._hurried_at > HURRY_SECONDS
+        if self._calm is not self._eased and self._is_open:
+            self._eased = self._calm
+            _attempt("changing how often meters are read", lambda: self._meters.ease(calm=self._eased), None)
+            self._due = min(self._due, now + ENERGY_SECONDS)
 
     def _tick(self) -> None:
         """Read everything once, and tell."""

@@ -186,16 +186,16 @@ class Settler:
         if lap.devices is not None and lap.kept is None:
             kept = self._boards(lap)
             lap.kept = kept if self._meters() else None  # before the meters are open, boards have no names
-        posted = sum(lap.posted.values())
+        posted, price = sum(lap.posted.values()), self.price()
+
+        def grams(energy: float) -> Grams:
+            more = energy - posted
+            if price is None or more <= 0.0:
+                return Grams(lap.grams)
+            return Grams(lap.grams + grams_emitted(Joules(more), price.grams_per_kwh, price.pue))
+
         shares = (lap.cpu_shared, lap.rest_shared)
-        return figures_of(
-            used,
-            self._meters(),
-            lap.kept,
-            shares=shares,
-            seconds=seconds,
-            price=lambda energy: Grams(lap.grams + self._grams(Joules(max(0.0, energy - posted)))),
-        )
+        return figures_of(used, self._meters(), lap.kept, shares=shares, seconds=seconds, price=grams)
 
     def _grams(self, joules: Joules) -> Grams:
         price = self.price()

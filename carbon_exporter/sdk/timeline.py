@@ -264,6 +264,17 @@ class Timeline:
             return self._before(points, x)
         return points.inside(i, x) if i < len(points.x) else _back(tail, x)
 
+    def between(self, start: float, end: float) -> tuple[float, float, float, float]:
+        """Joules from `start` to `end`, how far off each of these is, and what may be missing between them."""
+        tail = self._tail
+        if tail is not None and start >= tail.x:  # nothing was read since, as of most short blocks
+            x, _, _, slope, noise, interval, change, _, reach = tail
+            if end - x <= interval and end <= reach:
+                return slope * (end - start), change * (start - x) + noise, change * (end - x) + noise, 0.0
+        before, off, lost = self.at(start)
+        joules, bound, missing = self.at(end)
+        return joules - before, off, bound, missing - lost
+
     def add(
         self,
         start: float,
@@ -345,21 +356,21 @@ class Timeline:
     def _append(self, end: float, joules: float, slope: float, noise: float, interval: float, *, unsure: float) -> None:
         """One more interval, from the last point on; it tells more of the one before it."""
         points, outlook = self._points, self._outlook
-        doubt = DOUBT * noise / interval if interval > 0 else math.inf
-        change, knee, drawn = outlook.learn(slope, doubt)
         x, known = points.x, points.known
+        passed = end - x[-1]  # of `interval`, a processor's own time passes as much of it as this process ran
+        doubt = DOUBT * noise / passed if passed > 0 else math.inf
+        change, knee, drawn = outlook.learn(slope, doubt)
         total, missing, before, hidden, _ = known[-1]
         if self._linked:
             length = x[-1] - x[-2]
             bent = None if knee is None else (knee[0], min(total - known[-2].joules, knee[0] * knee[1] * length))
             if bent is not None or change * length < hidden:
                 known[-1] = _Point(total, missing, before, min(hidden, change * length), bent)
-        length = end - x[-1]
         total += joules
         missing += unsure
-        self._linked = length > 0
+        self._linked = passed > 0
         if self._linked or joules > 0:
-            points.append(max(end, x[-1]), _Point(total, missing, noise, change * max(0.0, length)))
+            points.append(max(end, x[-1]), _Point(total, missing, noise, change * max(0.0, passed)))
         if len(x) > 2 * KEEP_POINTS:
             self._points = points = points.newest(KEEP_POINTS)
         changes = outlook.within.most(slope), outlook.over_two.most(slope)

@@ -46,6 +46,8 @@ _laps: dict[int, Lap] = {}
 """Open laps of spans that others made, by the span's id: parents of what begins below them."""
 _provider: Any = None
 _tracer: Any = None
+_process: tuple[Identity | None, Price | None, dict[str, Any]] = (None, None, {})
+"""Whose process this is, at what price, and the attributes that this makes."""
 
 
 class Trail:
@@ -122,17 +124,13 @@ def tag(lap: Lap, span: Any) -> None:
 
 def attributes_of(lap: Lap, figures: Figures, identity: Identity, price: Price | None) -> dict[str, Any]:
     """The contract's attributes: J, g, W. Where no meter told anything, energy is left out: it is not zero."""
-    found: dict[str, Any] = {
-        "carbon.job.name": lap.job or identity.job,
-        "carbon.run": _run_of(lap) or identity.run,
-        "carbon.quality": figures.quality,
-        "carbon.shared": figures.shared,
-    }
-    if identity.rank:
-        found["carbon.rank"] = identity.rank
-    if price is not None:
-        found["carbon.region"], found["carbon.intensity"] = price.region, float(price.grams_per_kwh)
-        found["carbon.intensity.source"] = price.source
+    found = _process_attributes(identity, price).copy()
+    if lap.job:
+        found["carbon.job.name"] = lap.job
+    run = _run_of(lap)
+    if run:
+        found["carbon.run"] = run
+    found["carbon.quality"], found["carbon.shared"] = figures.quality, figures.shared
     if figures.joules:
         energy = figures.energy
         found["carbon.energy"], found["carbon.uncertainty"] = energy, figures.uncertainty
@@ -144,6 +142,21 @@ def attributes_of(lap: Lap, figures: Figures, identity: Identity, price: Price |
             found[_BY_KIND[kind]] = float(joules)
     if lap.values:
         found.update(_recorded(lap))
+    return found
+
+
+def _process_attributes(identity: Identity, price: Price | None) -> dict[str, Any]:
+    """Those of every lap of this process, made once for as long as nothing of it changes."""
+    global _process  # noqa: PLW0603 - remembered, for it is asked at each lap
+    whose, priced, found = _process
+    if whose is not identity or priced is not price:
+        found = {"carbon.job.name": identity.job, "carbon.run": identity.run}
+        if identity.rank:
+            found["carbon.rank"] = identity.rank
+        if price is not None:
+            found["carbon.region"], found["carbon.intensity"] = price.region, float(price.grams_per_kwh)
+            found["carbon.intensity.source"] = price.source
+        _process = identity, price, found
     return found
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from carbon_exporter.sensors.base import Device, Reading, Sensor
-from carbon_exporter.sensors.pace import Pace
+from carbon_exporter.sensors.pace import STEADY_SECONDS, Pace
 
 __all__ = ["FineReader", "Watch"]
 
@@ -34,6 +34,8 @@ class Watch:
     """Nothing at all is done between two readings: power is not sampled either."""
     boards: frozenset[str] | None = None
     """Names or uuids of the boards that are wanted; None for all. Other devices are wanted in any case."""
+    grain: float = STEADY_SECONDS
+    """Seconds from one reading of a counter to the next."""
 
     def wants(self, devices: Sequence[Device]) -> bool:
         """Whether any of these devices is to be read."""
@@ -130,6 +132,7 @@ class FineReader:
         pace = self._paces.get((name, counts))
         if pace is None:  # power is the mean of a time that is known: it has no pace
             pace = self._paces[name, counts] = Pace(reading.device.period if counts else None)
+        pace.grain = self._watch.grain
         at, slack = pace.note(reading.at, reading.energy or 0.0, reading.slack)
         if at > self._told.get(name, -math.inf):
             self._told[name] = at

@@ -5,7 +5,8 @@ knows the moment of a value to half a period only, and 50 ms of 300 W are 15 J a
 are the driver's own and drift, so they are learnt. Two readings with different values have a renewal between them; a
 short burst of readings catches one to some milliseconds, and from then on each renewal is known to lie in a window:
 
-- the reading just after the window is the one that is wanted, one a period;
+- the reading just after the window is the one that is wanted, one a period, or one of several where a coarser grain
+  will do;
 - a reading in the middle of a window halves it, whatever it shows;
 - of two readings around a window the first must show the old value and the second a new one. If they do not, the
   prediction is wrong. After one miss the next window is looked at from both sides, for a renewal may have been left
@@ -25,7 +26,7 @@ from carbon_exporter.sensors.rhythm import Rhythm
 __all__ = ["Pace"]
 
 STEADY_SECONDS = 0.1
-"""Between two readings; of a counter that moves less often, one reading a period."""
+"""Between two readings at the finest; of a counter that moves less often, one reading a period."""
 STEADY_SLACK = 0.001
 FINEST_PERIOD = 0.018
 """A counter that moves more often needs no pace."""
@@ -50,8 +51,8 @@ WANTED_WIDTH = 0.0025
 """Half of a window that is narrow enough."""
 MARGIN = 0.0012
 """A thread never wakes too early: readings before and after a window keep this distance."""
-READINGS_A_SECOND = 11.6
-"""In the steady state, with looks at windows; below 12, for a miss now and then has to fit in."""
+READINGS_A_GRAIN = 1.16
+"""In the steady state, with looks at windows; below 1.2, for a miss now and then has to fit in."""
 MOST_SAVED = 2.0
 """Readings."""
 CHECK_SECONDS = 1.0
@@ -65,6 +66,8 @@ class Pace:
 
     def __init__(self, period: float | None) -> None:
         """`period`: seconds between two renewals as the maker tells them; None if they are no matter."""
+        self.grain = STEADY_SECONDS
+        """Seconds from one reading that is wanted to the next; may be changed at any time."""
         self.precise = False
         """Whether the moment that `next` gave is to be kept; else a later reading tells as much, later."""
         self._step = period or 0.0
@@ -110,7 +113,7 @@ class Pace:
         if at <= before:
             return self._moved
         elapsed = at - before if last is not None else 0.0
-        self._saved = max(-MOST_SAVED, min(MOST_SAVED, self._saved + elapsed * READINGS_A_SECOND) - 1.0)
+        self._saved = max(-MOST_SAVED, min(MOST_SAVED, self._saved + elapsed / self.grain * READINGS_A_GRAIN) - 1.0)
         self._raw, self._at, self._since = raw, at, at - blur
         if last is None:
             return self._moved
@@ -131,7 +134,7 @@ class Pace:
         """When to read next, if it is `now`; never before."""
         self.precise = False
         if self._steady or self._state == "resting":
-            return max(now, self._at + STEADY_SECONDS)
+            return max(now, self._at + self.grain)
         if self._state == "tracking":
             number, look = self._plan(now)
             centre, width = self._rhythm.window(number)
@@ -148,7 +151,7 @@ class Pace:
     def news(self, now: float) -> float:
         """When a reading will tell something new, if it is `now`: after the next renewal that is waited for."""
         if self._steady or self._state != "tracking":
-            return max(now, self._at + STEADY_SECONDS)
+            return max(now, self._at + self.grain)
         centre, width = self._rhythm.window(self._plan(now)[0])
         return max(now, centre + width + MARGIN)
 
@@ -157,13 +160,14 @@ class Pace:
     @property
     def _stride(self) -> int:
         """Renewals from one that is waited for to the next."""
-        return max(1, math.ceil(0.9 * STEADY_SECONDS / self._rhythm.period))
+        return max(1, math.ceil(0.9 * self.grain / self._rhythm.period))
 
     def _plan(self, now: float) -> tuple[int, _Look]:
         """The renewal that is waited for, and how it is looked at."""
         number = self._look[0]
         centre, width = self._rhythm.window(number)
-        if number > self._number and now <= max(centre + width + MARGIN, self._at):
+        wanted = self._number < number <= self._number + self._stride
+        if wanted and now <= max(centre + width + MARGIN, self._at):
             return self._look
         begun = self._rhythm.last_begun(now)
         stride = 1 if self._unsure else self._stride

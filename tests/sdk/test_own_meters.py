@@ -20,8 +20,10 @@ from support.powercap import PowercapTree
 from carbon_exporter.energy.ledger import EnergySlice
 from carbon_exporter.errors import SensorUnavailable
 from carbon_exporter.sdk.own_meters import LINUX, PORTABLE, OwnMeters
-from carbon_exporter.sensors.base import Host, Quality
+from carbon_exporter.sdk.own_source import FEW_READINGS, MODEL_SECONDS, Source
+from carbon_exporter.sensors.base import Device, Host, Quality, Reading, Sample, Sensor
 from carbon_exporter.sensors.registry import Entry
+from carbon_exporter.units import Watts
 
 RAPL = tuple(entry for entry in LINUX if entry.name == "rapl")
 NVIDIA = tuple(entry for entry in LINUX if entry.name == "nvidia")
@@ -47,6 +49,20 @@ def tree(tmp_path: Path) -> PowercapTree:
     tree = PowercapTree(tmp_path / "sys")
     tree.add_socket(0)
     return tree
+
+
+class Estimate(Sensor):
+    """An estimate that takes its time."""
+
+    name = "model"
+    devices: tuple[Device, ...] = (Device("cpu0", "cpu", "model"),)
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def read(self) -> Sample:
+        time.sleep(self.seconds)
+        return Sample((Reading(self.devices[0], time.monotonic(), Quality.MODELLED, power=Watts(1.0)),))
 
 
 def measured(meters: OwnMeters, seconds: float) -> list[EnergySlice]:
@@ -97,6 +113,43 @@ def test_boards_that_are_not_wanted_cost_nothing_between_full_readings(fake: Fak
     wanted.add(fake.boards[1].uuid)
     assert {one.device.name for one in measured(meters, 1)} == {"gpu1"}
     meters.close()
+
+
+def test_in_calm_counters_are_read_half_as_often_and_at_once_when_it_ends(fake: FakeNvml, tree: PowercapTree) -> None:
+    def glanced(seconds: float) -> int:
+        before, end = sum(fake.boards[0].calls.values()), time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(min(0.25, meters.wait()))
+            meters.glance()
+        return sum(fake.boards[0].calls.values()) - before
+
+    meters = OwnMeters(Host(sysfs=tree.sysfs), table=(*NVIDIA, *RAPL), wanted=lambda: ("gpu0",))
+    meters.open()
+    measured(meters, 1.5)
+    closely = glanced(2)
+    meters.ease(calm=True)
+    glanced(0.3)
+    assert glanced(2) <= 0.75 * closely
+    meters.ease(calm=False)
+    assert meters.wait() == 0.0
+    before = sum(fake.boards[0].calls.values())
+    meters.glance()
+    assert sum(fake.boards[0].calls.values()) == before + 1
+    meters.close()
+
+
+def test_an_estimate_that_is_held_up_now_and_then_is_not_taken_for_a_dear_one() -> None:
+    estimate = Estimate()
+    source = Source(estimate, time.monotonic)
+    for number in range(8):
+        estimate.seconds = 0.05 if number % 2 else 0.0
+        source.read(5.0)
+        assert source.due - time.monotonic() <= MODEL_SECONDS
+    estimate.seconds = 0.05
+    for _ in range(FEW_READINGS):
+        source.read(5.0)
+    assert source.due - time.monotonic() > 2 * MODEL_SECONDS
+    source.close()
 
 
 def test_a_pause_wakes_nobody_and_what_follows_begins_with_marks(fake: FakeNvml, tree: PowercapTree) -> None:

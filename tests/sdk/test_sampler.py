@@ -159,6 +159,28 @@ def test_what_was_noted_waits_for_who_asks_but_not_for_longer_than_half_a_second
         assert time.monotonic() - began < 2 * 0.45
 
 
+def test_twenty_seconds_after_the_last_block_began_it_reads_half_as_often_until_somebody_comes_or_waits() -> None:
+    meters, later = metered(), 0.0
+    sampler = Sampler(meters, Look(), BoardUse, Ticks(), lambda: time.monotonic() + later)
+    try:
+        sampler.hold()
+        assert eventually(lambda: "read" in meters.calls)
+        time.sleep(0.5)
+        assert "ease" not in meters.calls
+        later = 20.5
+        assert eventually(lambda: meters.calls.count("ease") == 1)
+        before = meters.calls.count("read")
+        sampler.hold()
+        assert eventually(lambda: "hasten" in meters.calls)
+        assert eventually(lambda: meters.calls.count("read") > before)
+        later = 41.0
+        assert eventually(lambda: meters.calls.count("ease") == 2)
+        sampler.hurry()
+        assert eventually(lambda: meters.calls.count("hasten") == 2)
+    finally:
+        sampler.close(10.0)
+
+
 def test_it_rests_after_the_last_user_and_wakes_with_the_next() -> None:
     meters = metered()
     with sampling(meters) as sampler:

@@ -132,6 +132,29 @@ def test_an_edge_older_than_what_is_kept_is_as_uncertain_as_can_be() -> None:
     assert joules - bound <= 50.0 <= joules + bound
 
 
+def test_what_the_meters_slack_makes_of_a_level_load_is_no_step_of_a_processor_that_is_one_of_many() -> None:
+    timeline, now = Timeline(cold=False), 0.0
+    for watts in [*[60.0] * 10, *[300.0] * 10] * 8 + [60.0] * 9 + [61.0]:  # a change of 1.7 %, of 1 ms in 100
+        timeline.add(now, now + 0.1, watts * 0.1, slack=0.001, slope=watts, interval=0.8)
+        now += 0.1
+    assert timeline.at(now + 0.05)[0] - timeline.at(now)[0] == pytest.approx(61.0 * 0.05)
+
+
+@given(INTERVALS, st.floats(-2.0, 250.0), st.floats(0.0, 100.0))
+def test_the_time_between_two_edges_is_the_difference_of_both(
+    intervals: list[tuple[float, float]], start: float, seconds: float
+) -> None:
+    timeline, now = Timeline(cold=True), 0.0
+    for length, watts in intervals:
+        timeline.add(now, now + length, watts * length, slack=0.001)
+        now += length
+    for begins in (start, now + start / 1000):
+        before, off, lost = timeline.at(begins)
+        joules, bound, missing = timeline.at(begins + seconds)
+        expected = (joules - before, off, bound, missing - lost)
+        assert timeline.between(begins, begins + seconds) == pytest.approx(expected, abs=1e-6)
+
+
 def test_an_abscissa_that_stood_still_still_tells_the_slope() -> None:
     timeline = Timeline(cold=False)
     timeline.add(5.0, 6.0, 10.0, slack=0.0, slope=10.0, interval=4.0)

@@ -101,6 +101,22 @@ def test_a_counter_that_stands_still_is_read_ten_times_a_second_and_what_it_show
     assert statistics.median(one.slack for one in again) <= 0.006
 
 
+@pytest.mark.parametrize("period", [0.02, 0.07, 0.1, 0.137])
+def test_half_as_many_readings_tell_moments_as_well_and_all_are_made_again_when_wanted(period: float) -> None:
+    pace, counter = Pace(period), Counter(period, 0.013, 0.0005).run(3 * SECONDS + 1)
+    reader = Reader(pace)
+    first = fresh(reader.follow(counter, SECONDS))
+    pace.grain = 0.2
+    eased = [one for one in reader.follow(counter, 2 * SECONDS, since=SECONDS) if one.at > SECONDS + LEARNT]
+    assert len(eased) <= 6.1 * (SECONDS - LEARNT) * max(1.0, 0.2 / (2 * period))
+    assert covered(fresh(eased)) >= 0.95
+    assert statistics.median(one.slack for one in fresh(eased)) <= 0.006
+    pace.grain = 0.1
+    fine = fresh(reader.follow(counter, 3 * SECONDS, since=2 * SECONDS))
+    assert len(fine) >= 0.95 * len(first)
+    assert covered(fine) >= 0.95
+
+
 def test_a_counter_that_moves_all_the_time_is_read_every_100_ms() -> None:
     pace = Pace(None)
     assert pace.next(5.0) == 5.0

@@ -78,9 +78,10 @@ class Reader:
     call: float = 0.00005
     seed: int = 0
 
-    def follow(self, counter: Counter, seconds: float) -> list[Told]:
+    def follow(self, counter: Counter, seconds: float, since: float = 0.0) -> list[Told]:
+        """Until so many seconds; `since` where it stopped before."""
         chance = random.Random(self.seed)  # noqa: S311 - a simulation
-        now, told = 0.05, []
+        now, told = since + 0.05, []
         while now < seconds:
             due = self.pace.next(now)
             assert due >= now, "the past is over"

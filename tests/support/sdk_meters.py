@@ -71,6 +71,9 @@ class CountedMeters:
     def glance(self) -> bool:
         return True
 
+    def ease(self, *, calm: bool) -> None:
+        self._note("ease" if calm else "hasten")
+
     def take(self) -> Sequence[EnergySlice]:
         return ()
 
