@@ -71,33 +71,36 @@ class Account:
     def price(self, slices: Iterable[JobSlice], region: str, intensity: Intensity, pue: float) -> list[CarbonEntry]:
         """Entries for slices used while `intensity` (g/kWh) and `pue` (>= 1) were in force."""
         keys: dict[str, DeviceKey] = {}
-        entries = []
+        entries, rate = [], intensity.grams_per_kwh
         for job, device, _, _, joules in slices:
-            key = keys.get(device.name) or keys.setdefault(device.name, DeviceKey(device.name, device.kind, region))
-            grams = grams_emitted(joules, intensity.grams_per_kwh, pue)
-            entries.append(CarbonEntry(JobKey(job, key), joules, grams))
+            key = keys.get(device.name)
+            if key is None:
+                key = keys[device.name] = DeviceKey(device.name, device.kind, region)
+            entries.append(CarbonEntry(JobKey(job, key), joules, grams_emitted(joules, rate, pue)))
         return entries
 
     def turn(self, entries: Iterable[CarbonEntry]) -> tuple[CarbonEntry, ...]:
         """Post what is pending and announce `entries`; returns what was posted."""
         posted, self.pending = self.pending, tuple(entries)
-        for entry in posted:
-            if entry.joules > 0:  # announcing has made the counters already
-                self._post(entry)
-        for entry in self.pending:
-            if entry.key not in self.jobs:
-                self.jobs[entry.key] = _NOTHING
-            self.devices.setdefault(entry.key.device, Joules(0.0))
+        for key, joules, grams in posted:
+            if joules > 0:  # announcing has made the counters already
+                self._post(key, joules, grams)
+        last = None
+        for key, _, _ in self.pending:
+            if key not in self.jobs:
+                self.jobs[key] = _NOTHING
+            if key.device is not last:  # a device's entries follow each other
+                last = key.device
+                self.devices.setdefault(last, Joules(0.0))
         return posted
 
     def keep(self, jobs: Collection[Job]) -> None:
         """Forget the totals of all other jobs; the devices' stay. Reserved names and pending ones always stay."""
-        wanted = {*jobs, *RESERVED, *(entry.key.job for entry in self.pending)}
-        if any(key.job not in wanted for key in self.jobs):
+        wanted = {*jobs, *RESERVED, *[key.job for key, _, _ in self.pending]}
+        if not wanted.issuperset([job for job, _ in self.jobs]):
             self.jobs = {key: total for key, total in self.jobs.items() if key.job in wanted}
 
-    def _post(self, entry: CarbonEntry) -> None:
-        old = self.jobs.get(entry.key, _NOTHING)
-        self.jobs[entry.key] = JobTotal(Joules(old.joules + entry.joules), Grams(old.grams + entry.grams))
-        device = entry.key.device
-        self.devices[device] = Joules(self.devices.get(device, 0.0) + entry.joules)
+    def _post(self, key: JobKey, joules: Joules, grams: Grams) -> None:
+        old_joules, old_grams = self.jobs.get(key, _NOTHING)
+        self.jobs[key] = JobTotal(Joules(old_joules + joules), Grams(old_grams + grams))
+        self.devices[key.device] = Joules(self.devices.get(key.device, 0.0) + joules)

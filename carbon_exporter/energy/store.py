@@ -1,8 +1,8 @@
-"""Durable totals: one small file, written and synced each tick, that a crash cannot tear and nobody else can write.
+"""Durable totals: one small file, written and synced each tick, that a crash cannot spoil and nobody else can write.
 
-The file is a header line (`carbon-exporter totals <schema> <sha256 of the rest>`) and a JSON body. It is replaced
-atomically, so a reader finds the old state or the new one. A lock file beside it, held for the life of the process,
-keeps a second exporter out; the kernel releases it even after `kill -9`. What the body means is its writer's business.
+The file has two slots that are written in turn, so a reader finds the last save or the one before (`slots`). A lock
+file beside it, held for the life of the process, keeps a second exporter out; the kernel releases it even after
+`kill -9`. What the body means is its writer's business.
 """
 
 from __future__ import annotations
@@ -10,22 +10,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from carbon_exporter.energy.slot_file import SlotFile
+from carbon_exporter.energy.slots import LARGEST_FILE, newest
 from carbon_exporter.errors import StoreError
 
-__all__ = ["FILE_NAME", "SCHEMA", "Store", "default_directory"]
-
-SCHEMA = 1
-"""Raised when the body changes so that an older version would misread it."""
+__all__ = ["FILE_NAME", "Store", "default_directory"]
 
 FILE_NAME = "totals.json"
-_MAGIC = b"carbon-exporter totals"
-_LONGEST_HEADER = 128
 _LONGEST_BODY = 64 * 1024 * 1024
 _MOVE_HINT = "choose another place with --storage.path=DIR, or turn durable totals off with --storage.path="
 
@@ -56,6 +52,9 @@ class Store:
     def __init__(self, directory: Path) -> None:
         """Nothing is touched before `open`."""
         self.directory = directory
+        self.was_torn = False
+        """Whether `open` has gone on from the save before the last one, because a crash had cut that short."""
+        self._slots = SlotFile(self.file)
         self._lock: int | None = None
 
     @property
@@ -71,16 +70,15 @@ class Store:
         """
         self._take_lock()
         try:
-            content = self._read()
+            body, self.was_torn = newest(self._read())
         except FileNotFoundError:
             return None
         except OSError as error:
             self.close()
             raise StoreError(f"cannot read {self.file}: {error.strerror}", remedy=_MOVE_HINT) from error
-        try:
-            return _body_of(content)
         except ValueError as error:
             raise self.set_aside(str(error)) from None
+        return body
 
     @property
     def is_open(self) -> bool:
@@ -100,22 +98,19 @@ class Store:
         )
 
     def save(self, body: bytes) -> None:
-        """Replace the file: when this returns, the body survives a crash of the machine. Raises `StoreError`."""
+        """When this returns, the body survives a crash of the machine; until then, the last. Raises `StoreError`."""
         if self._lock is None:
             raise StoreError(f"{self.directory} is not open")
         if len(body) > _LONGEST_BODY:
             raise StoreError(f"totals of {len(body)} bytes are more than {_LONGEST_BODY}, which {self.file} may hold")
-        header = b"%s %d %s\n" % (_MAGIC, SCHEMA, hashlib.sha256(body).hexdigest().encode())
-        scratch = self.file.with_name(FILE_NAME + ".new")
         try:
-            _write_synced(scratch, header + body)
-            scratch.replace(self.file)
-            _sync_directory(self.directory)
+            self._slots.save(body)
         except OSError as error:
             raise StoreError(f"cannot write {self.file}: {error.strerror}", remedy=_write_remedy(error)) from error
 
     def close(self) -> None:
         """Give the lock back. May be called twice."""
+        self._slots.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -149,48 +144,9 @@ class Store:
 
     def _read(self) -> bytes:
         with self.file.open("rb") as file:
-            return file.read(_LONGEST_HEADER + _LONGEST_BODY + 1)
-
-
-def _body_of(content: bytes) -> bytes:
-    """The body of a state file. Raises `ValueError` with the reason why it cannot be believed."""
-    header, _, body = content.partition(b"\n")
-    words = header.rsplit(b" ", 2)
-    if len(words) != 3 or words[0] != _MAGIC:  # noqa: PLR2004 - magic, schema, checksum
-        raise ValueError("is not a totals file of carbon-exporter")
-    if words[1] != b"%d" % SCHEMA:
-        raise ValueError(f"has schema {words[1].decode('ascii', 'replace')}, and this version reads schema {SCHEMA}")
-    if len(body) > _LONGEST_BODY:
-        raise ValueError(f"is larger than {_LONGEST_BODY} bytes")
-    if hashlib.sha256(body).hexdigest().encode() != words[2]:
-        raise ValueError("is truncated or corrupt (its checksum does not match)")
-    return body
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    """Write a new file that nobody else reads, and wait until the disk has it."""
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(handle, view) :]
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a rename durable. Some file systems refuse to sync a directory; they order renames themselves."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
-            raise
-    finally:
-        os.close(handle)
+            if os.fstat(file.fileno()).st_size > LARGEST_FILE:
+                raise ValueError(f"is larger than {LARGEST_FILE} bytes")
+            return file.read()
 
 
 def _write_remedy(error: OSError) -> str:

@@ -49,17 +49,17 @@ def split(
         weights = _board_weights(energy, holdings)
     else:
         weights = {UNATTRIBUTED if energy.caught_up else IDLE: 1.0}
-    parts = divide(energy.joules, weights)
-    return tuple(JobSlice(job, device, energy.start, energy.end, joules) for job, joules in parts.items())
+    parts, start, end = divide(energy.joules, weights), energy.start, energy.end
+    return tuple([JobSlice(job, device, start, end, joules) for job, joules in parts.items()])
 
 
 def divide(joules: Joules, weights: dict[Job, float]) -> dict[Job, Joules]:
     """`joules` in proportion to `weights` (>= 0, not all zero); what rounding leaves over goes to the largest part."""
     total = math.fsum(weights.values())
-    parts = {job: joules * (weight / total) for job, weight in weights.items()}
+    parts = {job: Joules(joules * (weight / total)) for job, weight in weights.items()}
     largest = max(parts, key=parts.__getitem__)
-    parts[largest] = max(0.0, parts[largest] + (joules - math.fsum(parts.values())))
-    return {job: Joules(part) for job, part in parts.items()}
+    parts[largest] = Joules(max(0.0, parts[largest] + (joules - math.fsum(parts.values()))))
+    return parts
 
 
 def _during(energy: EnergySlice, intervals: Sequence[_Interval]) -> list[tuple[_Interval, float]]:

@@ -113,7 +113,7 @@ def look_at(
     elsewhere.update(owners)
     for occupant in occupancy.occupants or ():
         job, on = job_of(occupant.pid), occupant.partition if occupant.partition in used else ""
-        if not (job == UNATTRIBUTED or job in vague) or not (owners or on in given):
+        if not (owners or on in given) or not (job == UNATTRIBUTED or job in vague):
             _add(used[on], job, occupant.utilization)
     parts = _parts(occupancy.partitions, used, owners) if occupancy.partitions else (_part(1.0, elsewhere),)
     return Look(occupancy.device, occupancy.at, parts, occupancy.occupants is not None)
@@ -130,12 +130,12 @@ def hold(before: Look, now: Look) -> Holding:
     else:
         old, new = _shares(before.parts, before.parts), _shares(now.parts, now.parts)
         shares = {job: (old.get(job, 0.0) + new.get(job, 0.0)) / 2 for job in {**old, **new}}
-    return Holding(now.device, before.at, now.at, dict(divide(Joules(1.0), shares)))
+    return Holding(now.device, before.at, now.at, divide(Joules(1.0), shares))
 
 
 def fold(holding: Holding, folded: Collection[Job]) -> Holding:
     """The same, with `folded` jobs together as `_overflow_`."""
-    if not any(job in folded for job in holding.shares):
+    if not folded or not any(job in folded for job in holding.shares):
         return holding
     shares: dict[Job, float] = {}
     for job, share in holding.shares.items():
@@ -303,8 +303,9 @@ def _shares(before: Sequence[Part], now: Sequence[Part]) -> dict[Job, float]:
     rest = max(0.0, 1.0 - math.fsum(busy))
     shares: dict[Job, float] = {}
     for was, part, own in zip(before, now, busy, strict=True):
+        of_part = own + rest * part.share
         for job, share in _among(was, part).items():
-            shares[job] = shares.get(job, 0.0) + (own + rest * part.share) * share
+            shares[job] = shares.get(job, 0.0) + of_part * share
     return shares
 
 
@@ -316,8 +317,10 @@ def _among(before: Part, now: Part) -> dict[Job, float]:
     told = {job: used for job, used in now.used.items() if used is not None}
     total = math.fsum(told.values()) if len(told) == len(now.used) else 0.0
     rest = max(0.0, 1.0 - total)
-    shares = {job: used / max(1.0, total) for job, used in told.items()} if total > 0 else {}
+    whole = max(1.0, total)
+    shares = {job: used / whole for job, used in told.items()} if total > 0 else {}
     for half in (before.holders or (IDLE,), now.holders or (IDLE,)):
+        each = rest / 2 / len(half)
         for job in half:
-            shares[job] = shares.get(job, 0.0) + rest / 2 / len(half)
+            shares[job] = shares.get(job, 0.0) + each
     return shares

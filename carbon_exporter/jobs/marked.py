@@ -77,12 +77,11 @@ class MarkedProcesses:
         Raises `OSError` if the process table cannot be read.
         """
         processes = self._table.scan()
-        marks = self._meet_all(processes)
+        marks, both = self._meet_all(processes)
         self._remember_ended(marks)
         self._marks, self._by_pid = marks, None
         self._unreadable &= marks.keys()
         self.unreadable = len(self._unreadable)
-        both = [(process, marks[process.key]) for process in processes]
         marked = [(process, mark, mark.name) for process, mark in both if mark.name is not None]
         for process, mark, _ in marked:
             self._look_at_group(process.pid, mark, now)
@@ -147,21 +146,24 @@ class MarkedProcesses:
             mark.pss_ratio, mark.pss_at = self._pss_ratio(process.pid, resident[process.pid]), now
         return {process.pid: _once(process, mark, resident) for process, mark in members}
 
-    def _meet_all(self, processes: Sequence[Process]) -> dict[tuple[int, int], Mark]:
-        """The marks of all, those of before and those of the new ones."""
+    def _meet_all(self, processes: Sequence[Process]) -> tuple[dict[tuple[int, int], Mark], list[tuple[Process, Mark]]]:
+        """The marks of all, those of before and those of the new ones; and each process with its own."""
         marks = dict[tuple[int, int], Mark]()
         strangers = []
         for process in processes:
-            mark = None if process.new else self._marks.get(process.key)
+            key = process.key
+            mark = None if process.new else self._marks.get(key)
             if mark is None:
                 strangers.append(process)
             else:
-                marks[process.key] = mark
-        by_pid = {process.pid: process for process in processes} if strangers else {}
+                marks[key] = mark
+        if not strangers:
+            return marks, list(zip(processes, marks.values(), strict=True))
+        by_pid = {process.pid: process for process in processes}
         for process in strangers:
             if process.key not in marks:
                 self._meet_line(process, by_pid, marks)
-        return marks
+        return marks, [(process, marks[process.key]) for process in processes]
 
     def _meet_line(self, process: Process, by_pid: Mapping[int, Process], marks: dict[tuple[int, int], Mark]) -> None:
         """Make the process's mark; first those of its ancestors that have none, so that it can inherit."""

@@ -192,8 +192,12 @@ class Observer:
             for process, mark in members:
                 use = Use(process.ticks / self._ticks_per_second, bytes_of[process.pid])
                 total.add(use)
-                if mark.group is not None:
-                    in_groups.setdefault(mark.group, Use()).add(use)
+                if mark.group is None:
+                    continue
+                known = in_groups.get(mark.group)
+                if known is None:
+                    known = in_groups[mark.group] = Use()
+                known.add(use)
         self._seconds["environment"] = perf_counter() - began
         return in_groups
 

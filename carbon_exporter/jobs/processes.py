@@ -89,6 +89,8 @@ class ProcessTable:
         self._to_check = [set[str]() for _ in range(CHECK_EVERY_SCANS)]
         """The same names, by the scan at which they are looked at again."""
         self._forgotten: list[PidAndStart] = []
+        self._settled: list[str] | None = None
+        """What /proc listed beside those that are passed over, if the last scan saw just that: `_seen` is its order."""
         self._scans = 0
         self._owed: dict[int, int] = {}
         """By pid: ticks reported of children that have ended, which the process's own time did not hold yet."""
@@ -127,6 +129,7 @@ class ProcessTable:
             name, seen = str(key[0]), known.pop(key[0], None)
             self._passed_over[name] = _PassedOver(key, seen.entry if seen else None)
             self._to_check[key[0] % CHECK_EVERY_SCANS].add(name)
+            self._settled = None
 
     def take_forgotten(self) -> list[PidAndStart]:
         """Those that were passed over and have ended, as far as that is known, since this was last asked."""
@@ -139,30 +142,41 @@ class ProcessTable:
             self._forgotten.append(self._passed_over.pop(name).key)
             self._to_check[int(name) % CHECK_EVERY_SCANS].discard(name)
 
-    def _wanted(self, listed: Sequence[str]) -> list[int]:
-        """Which of those that /proc lists are to be read now, in the order of their numbers."""
+    def _others(self, listed: Sequence[str]) -> list[str]:
+        """What /proc lists, without those that are passed over."""
         others = [name for name in listed if name not in self._passed_over]
         if len(listed) - len(others) < len(self._passed_over):
             self._forget(self._passed_over.keys() - set(listed))
+        return others
+
+    def _wanted(self, others: Sequence[str], before: dict[int, _Seen]) -> Iterable[int]:
+        """Whose stat is to be read now: those who started first before others, and new ones at the end."""
         checked = self._to_check[-self._scans % CHECK_EVERY_SCANS]
-        return sorted(int(name) for name in (*others, *checked) if name.isdigit())
+        if others == self._settled:
+            return (*before, *sorted(map(int, checked)))
+        pids = sorted(int(name) for name in (*others, *checked) if name.isdigit())
+        return sorted(pids, key=lambda pid: before[pid].stat.started if pid in before else math.inf)
 
     def _read_all(self) -> dict[int, _Seen]:
         """Every process, parents before their children; the directory is asked anew each time."""
         before, now = self._seen or {}, dict[int, _Seen]()
         root = os.open(self._procfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            pids = self._wanted(os.listdir(root))
-            for pid in sorted(pids, key=lambda pid: before[pid].stat.started if pid in before else math.inf):
+            others = self._others(os.listdir(root))
+            for pid in self._wanted(others, before):
                 known = before.get(pid)
                 seen = self._meet(pid, root) if known is None else self._look_at(pid, known, root)
                 if seen is not None:
                     now[pid] = seen
         finally:
             os.close(root)
-        if now.keys() != before.keys():
-            self._stats.keep({seen.path for seen in now.values()})
-        return now
+        same = now.keys() == before.keys()
+        if not same or others != self._settled:
+            self._settled = others if now.keys() == {int(name) for name in others if name.isdigit()} else None
+        if same:
+            return now
+        self._stats.keep({seen.path for seen in now.values()})
+        return dict(sorted(now.items(), key=lambda item: (item[1].stat.started, item[0])))
 
     def _look_at(self, pid: int, known: _Seen, root: int) -> _Seen | None:
         """A process that the last scan saw, or another of its pid; None if it has ended."""

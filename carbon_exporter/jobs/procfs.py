@@ -98,6 +98,8 @@ def parse_memory(text: bytes) -> Memory:
         key, _, rest = line.partition(b":")
         if key in _MEMORY and (words := rest.split()):
             values[key] = int(words[0]) * 1024.0
+            if b"MemAvailable" in values and b"MemTotal" in values:
+                break
     if b"MemTotal" not in values:
         raise ValueError("no MemTotal")
     standing_in = sum(values.get(key, 0.0) for key in (b"MemFree", b"Buffers", b"Cached"))

@@ -230,7 +230,7 @@ class Sensor(ABC):
 
     @property
     def members(self) -> tuple[Sensor, ...]:
-        """Sensors below this one, a board each: each is read on a thread of its own. They may come and go."""
+        """Sensors below this one, a board each: one that hangs never holds up another. They may come and go."""
         return ()
 
     @property

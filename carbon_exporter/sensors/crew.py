@@ -1,7 +1,7 @@
 """The crew: all sensors of a machine and their workers, read together once a tick.
 
-A sensor's members (the boards of a maker) have workers of their own, made and ended as boards come and go; to the
-outside they are one sensor with one health.
+A sensor's members (the boards of a maker) have workers of their own, made and ended as boards come and go; those that
+answer at once are read in a round. To the outside they are one sensor with one health.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from itertools import chain
 from carbon_exporter.errors import SensorError, SensorOutdated
 from carbon_exporter.sensors.base import Device, Reading, Sample, Sensor
 from carbon_exporter.sensors.fine import Watch
+from carbon_exporter.sensors.round import Round
 from carbon_exporter.sensors.worker import SensorWorker
 
 __all__ = ["Crew", "CrewMember"]
@@ -36,27 +37,41 @@ class CrewMember:
         self._watch = watch or Watch()
         self._worker = SensorWorker(sensor, wall, watch=self._watch)
         self._below: dict[Sensor, SensorWorker] = {}
+        self._round: Round | None = None
+        """Reads the prompt ones, once there is more than one board."""
+        self.workers: tuple[SensorWorker, ...] = (self._worker,)
+        """The sensor's own, then its members'."""
         self._errors_of_gone: dict[str, int] = {}
         self.muster()
 
     def muster(self) -> None:
         """Give each member a worker; end those of members that are gone."""
         before, members = self._below, self.sensor.members
-        known = {member: before.get(member) or self._employ(member) for member in members}
-        self._below = known  # at once, for another thread may be about to go through them
+        if members == tuple(before):
+            return
+        self._below = known = {member: before.get(member) or self._employ(member) for member in members}
+        self.workers = (self._worker, *known.values())  # at once, for another thread may be about to go through them
         for gone in before.keys() - known.keys():
             _add(self._errors_of_gone, before[gone].errors)
             before[gone].close()
+        if self._round is None and len(known) > 1:
+            self._round = Round(self.sensor.name)
 
-    @property
-    def workers(self) -> tuple[SensorWorker, ...]:
-        """The sensor's own, then its members'."""
-        return (self._worker, *self._below.values())
+    def ask(self, head_start: float) -> None:
+        """Start all readings; the next one after `head_start` seconds at most."""
+        prompt = []
+        for worker in self.workers:
+            if self._round is not None and worker.is_prompt(head_start):
+                prompt.append(worker)
+            else:
+                worker.ask(head_start)
+        if self._round is not None:
+            self._round.read(prompt, head_start)
 
     @property
     def devices(self) -> tuple[Device, ...]:
         """What it measures now, its members' devices too."""
-        return tuple(chain.from_iterable(worker.sensor.devices for worker in self.workers))
+        return tuple(chain.from_iterable([worker.sensor.devices for worker in self.workers]))
 
     @property
     def trouble(self) -> SensorError | None:
@@ -75,24 +90,25 @@ class CrewMember:
     @property
     def notes(self) -> tuple[str, ...]:
         """What it cannot give here and why."""
-        return tuple(chain.from_iterable(worker.sensor.notes for worker in self.workers))
+        return tuple(chain.from_iterable([worker.sensor.notes for worker in self.workers]))
 
     @property
     def seconds(self) -> float:
         """How long the slowest of the last readings took."""
-        return max(worker.seconds for worker in self.workers)
+        return max([worker.seconds for worker in self.workers])
 
     @property
     def last_sample(self) -> float | None:
         """Unix seconds of the newest reading that gave something."""
-        return max((w.last_sample for w in self.workers if w.last_sample is not None), default=None)
+        return max([w.last_sample for w in self.workers if w.last_sample is not None], default=None)
 
     @property
     def errors(self) -> dict[str, int]:
         """Failed readings by reason, of members that are gone too."""
         total = dict(self._errors_of_gone)
         for worker in self.workers:
-            _add(total, worker.errors)
+            if worker.errors:
+                _add(total, worker.errors)
         return total
 
     def _employ(self, member: Sensor) -> SensorWorker:
@@ -102,6 +118,8 @@ class CrewMember:
         """End all its workers."""
         for worker in self.workers:
             worker.close()
+        if self._round is not None:
+            self._round.close()
 
 
 class Crew:
@@ -137,8 +155,8 @@ class Crew:
             member.muster()
         workers = self._workers
         until = time.perf_counter() + deadline
-        for worker in workers:
-            worker.ask(HEAD_START_SECONDS)
+        for member in self.members:
+            member.ask(HEAD_START_SECONDS)
         samples = [worker.answer(max(0.0, until - time.perf_counter())) for worker in workers]
         self.devices = self._devices()
         return Sample(
@@ -204,8 +222,8 @@ class Crew:
     def close(self) -> None:
         """End all workers; those that have something to give back get a second for it."""
         workers = self._workers
-        for worker in workers:
-            worker.close()
+        for member in self.members:
+            member.close()
         until = time.perf_counter() + CLOSING_SECONDS
         for worker in workers:
             worker.wait_closed(max(0.0, until - time.perf_counter()))

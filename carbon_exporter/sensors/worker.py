@@ -1,4 +1,4 @@
-"""Workers: each sensor reads on a thread of its own, so that a hung driver costs its own freshness and nothing else."""
+"""Workers: each sensor has a thread of its own, so that a hung driver costs its own freshness and nothing else."""
 
 from __future__ import annotations
 
@@ -65,12 +65,37 @@ class SensorWorker:
 
     def ask(self, head_start: float = 0.0) -> None:
         """Start a reading, unless the last one is still under way, and wait `head_start` seconds for it at most."""
+        if self.begin():
+            self.order(head_start)
+
+    def begin(self) -> bool:
+        """Note that a reading starts; False if the last one is still under way. `order` or `fulfil` is to follow."""
         if os.getpid() != self._pid:
             self._start()  # forked: threads and what they held stayed with the parent
-        if not self._asked:
-            self._asked = True
-            self._orders.put("read")
-            self._await(head_start)
+        if self._asked:
+            return False
+        self._asked = True
+        return True
+
+    def order(self, head_start: float) -> None:
+        """Have the reading that has begun done by the own thread, and wait `head_start` seconds for it at most."""
+        self._orders.put("read")
+        self._await(head_start)
+
+    def fulfil(self) -> None:
+        """Do the reading that has begun, on the thread that calls: another one than its own."""
+        self._fulfil()
+        if self.sensor.sampling_period is not None:
+            self.nudge()  # it has turned out to have no counter
+
+    def is_prompt(self, patience: float) -> bool:
+        """Whether it may be read by a thread that reads others too.
+
+        It took no longer than `patience` seconds the last time, nothing of it is under way, and nothing is wanted of it
+        between readings: that is for its own thread.
+        """
+        idle = not self._asked and not self._turn.locked() and not self._watch.on
+        return idle and 0.0 < self.seconds <= patience and self.sensor.sampling_period is None
 
     def answer(self, patience: float) -> Sample:
         """What was read, if it comes within `patience` seconds; a late answer is given at the next call.
@@ -112,6 +137,8 @@ class SensorWorker:
         self._pid = os.getpid()
         self._orders: SimpleQueue[_Order] = SimpleQueue()
         self._answers: SimpleQueue[_Answer] = SimpleQueue()
+        self._turn = threading.Lock()
+        """Held by the thread that uses the sensor."""
         self._asked, self._late, self._answer = False, False, None
         self.fine = FineReader(self.sensor, self._watch)
         self._thread = threading.Thread(target=self._work, name=f"sensor-{self._label}", daemon=True)
@@ -143,25 +170,32 @@ class SensorWorker:
         self.trouble = error
 
     def _work(self) -> None:
-        orders, answers, fine = self._orders, self._answers, self.fine
+        orders, fine = self._orders, self.fine
         next_sample = self._next_sample()
         while True:
             order = _next(orders, self._pause(next_sample))
             if order == "close":
-                self.sensor.close()
+                with self._turn:
+                    self.sensor.close()
                 return
             if order == "read":
-                answers.put(self._read())
+                self._fulfil()
             if order is not None:
                 next_sample = self._next_sample()
                 continue
             now = time.monotonic()
             if next_sample <= now:
-                self._sample_quietly()
+                with self._turn:
+                    self._sample_quietly()
                 next_sample = self._next_sample()
             due = fine.due(now)
             if due is not None and due <= now:
-                fine.read()
+                with self._turn:
+                    fine.read()
+
+    def _fulfil(self) -> None:
+        with self._turn:
+            self._answers.put(self._read())
 
     def _pause(self, next_sample: float) -> float | None:
         """Seconds until there is something to do between readings; None for nothing."""

@@ -36,6 +36,10 @@ class Keeper:
             return None
         try:
             body = self._open(self._store)
+            if self._store.was_torn:
+                _log.warning(
+                    "totals: %s holds a save that was cut short; going on from the other one", self._store.file
+                )
             return None if body is None else self._decode(self._store, body)
         except StoreError as error:
             _log.error("totals: %s", error)

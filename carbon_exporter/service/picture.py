@@ -72,10 +72,13 @@ def job_power(entries: Iterable[CarbonEntry], parts: Iterable[JobSlice]) -> dict
     """Each job's share of what its devices drew at this tick. `entries` and `parts` belong together one by one."""
     joules: dict[JobKey, float] = {}
     spans: dict[str, set[tuple[float, float]]] = {}
-    for entry, part in zip(entries, parts, strict=True):
-        if part.end > part.start:
-            joules[entry.key] = joules.get(entry.key, 0.0) + part.joules
-            spans.setdefault(part.device.name, set()).add((part.start, part.end))
+    last: tuple[Device, float, float] | None = None
+    for (key, _, _), (_, device, start, end, used) in zip(entries, parts, strict=True):
+        if end > start:
+            joules[key] = joules.get(key, 0.0) + used
+            if last is None or last[0] is not device or last[1] != start or last[2] != end:  # a slice's parts follow
+                last = device, start, end
+                spans.setdefault(device.name, set()).add((start, end))
     seconds = {device: math.fsum(end - start for start, end in of) for device, of in spans.items()}
     return {key: mean_watts(Joules(used), seconds[key.device.device]) for key, used in joules.items()}
 

@@ -142,7 +142,7 @@ class Pipeline:
         self.spans.turn(self._host.clock())
         self._samples += 1
         self.save()
-        self._posted = frozenset(entry.key.job for entry in posted)
+        self._posted = frozenset([key.job for key, _, _ in posted])
         return self._snapshot(sample, parts, activity)
 
     def save(self) -> bool:
@@ -241,10 +241,10 @@ class Pipeline:
 
     def _most_jobs(self) -> int:
         """jobs.max, or fewer where their series would go beyond series.max, as many as a job has now on the average."""
-        keys = [key.job for key in self._account.jobs if key.job not in RESERVED]
-        always = sum(device.kind in {"cpu", "dram"} for device in self._devices())
-        per_job = 1 + 3 * max(1, always, math.ceil(len(keys) / max(1, len(set(keys)))))
-        own = _OWN_SERIES + _DEVICE_SERIES * len(self._devices()) + self.spans.series
+        jobs, devices = [job for job, _ in self._account.jobs if job not in RESERVED], self._devices()
+        always = sum([device.kind in {"cpu", "dram"} for device in devices])
+        per_job = 1 + 3 * max(1, always, math.ceil(len(jobs) / max(1, len(set(jobs)))))
+        own = _OWN_SERIES + _DEVICE_SERIES * len(devices) + self.spans.series
         return max(1, min(self.settings.jobs_max, (self.settings.series_max - own) // per_job))
 
     def _note_trouble(self, health: ResolverHealth) -> None:
@@ -278,8 +278,8 @@ class Pipeline:
         date = _date(self._host.wall())
         today = self._today if self._today.date == date else Today(date, Joules(0.0), Grams(0.0))
         joules, grams = float(today.joules), float(today.grams)
-        for entry in posted:
-            joules, grams = joules + entry.joules, grams + entry.grams
+        for _, used, emitted in posted:
+            joules, grams = joules + used, grams + emitted
         self._today = Today(date, Joules(joules), Grams(grams))
 
     def _snapshot(self, sample: Sample, parts: Sequence[JobSlice], activity: Activity | None) -> Snapshot:

@@ -28,7 +28,7 @@ Amount = Annotated[float, msgspec.Meta(ge=0)]
 Text = Annotated[str, msgspec.Meta(max_length=256)]
 
 
-class DeviceRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class DeviceRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """A device's total in one region."""
 
     device: Text
@@ -37,7 +37,7 @@ class DeviceRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     joules: Amount
 
 
-class JobRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class JobRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """A job's total, or a pending entry, on one device in one region."""
 
     name: Text
@@ -49,7 +49,7 @@ class JobRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     grams: Amount
 
 
-class SeenRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class SeenRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """How long before the save a job was last seen."""
 
     name: Text
@@ -57,7 +57,7 @@ class SeenRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     seconds_ago: Amount
 
 
-class HolderRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class HolderRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """The one job that held a board at the last look."""
 
     device: Text
@@ -112,8 +112,14 @@ def encode(rooms: Rooms, today: Today, boot_id: str, *, now: float, wall: float)
         marks=rooms.ledger.marks(),
         gap_seconds=rooms.ledger.gap_seconds,
         devices=[DeviceRow(*key, joules) for key, joules in rooms.account.devices.items()],
-        jobs=[_row(key, joules, grams) for key, (joules, grams) in rooms.account.jobs.items()],
-        pending=[_row(key, joules, grams) for key, joules, grams in rooms.account.pending],
+        jobs=[
+            JobRow(name, namespace, device, kind, region, joules, grams)
+            for ((name, namespace), (device, kind, region)), (joules, grams) in rooms.account.jobs.items()
+        ],
+        pending=[
+            JobRow(name, namespace, device, kind, region, joules, grams)
+            for ((name, namespace), (device, kind, region)), joules, grams in rooms.account.pending
+        ],
         seen=[SeenRow(job.name, job.namespace, max(0.0, now - at)) for job, at in rooms.book.last_seen().items()],
         folded_total=rooms.book.folded_total,
         today=today,
@@ -157,11 +163,6 @@ def restore(rooms: Rooms, state: State, boot_id: str, *, now: float, wall: float
     devices = {DeviceKey(row.device, row.kind, row.region): Joules(row.joules) for row in state.devices}
     pending = [CarbonEntry(_key(row), Joules(row.joules), Grams(row.grams)) for row in state.pending]
     return rooms.account.restore(totals, devices, pending)
-
-
-def _row(key: JobKey, joules: float, grams: float) -> JobRow:
-    (name, namespace), (device, kind, region) = key
-    return JobRow(name, namespace, device, kind, region, joules, grams)
 
 
 def _key(row: JobRow) -> JobKey:

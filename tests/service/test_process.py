@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from support.driven import two_sockets
 from support.exporter import Exporter, Series, state_of
 from support.other_user import as_nobody, needs_root, public_directory
 from support.powercap import PowercapTree
+
+from carbon_exporter.energy.store import Store
 
 FAST = "--sample.interval=200ms"
 
@@ -222,28 +226,25 @@ def test_after_a_reboot_totals_go_on_and_the_time_between_is_a_gap(life: Path) -
         assert value(series, "carbon_energy_gap_seconds_total", device="cpu0") > 0
 
 
-def rewrite(file: Path, change: object) -> None:
+def rewrite(file: Path, change: Callable[[str], str]) -> None:
     """Change the body of a state file, and its checksum with it."""
-    import hashlib  # noqa: PLC0415
-
-    header, _, body = file.read_bytes().partition(b"\n")
-    assert callable(change)
-    text = change(body.decode()).encode()
+    store = Store(file.parent)
+    body = (store.open() or b"").decode()
+    text = change(body)
     assert text != body
-    words = header.split(b" ")
-    words[-1] = hashlib.sha256(text).hexdigest().encode()
-    file.write_bytes(b" ".join(words) + b"\n" + text)
+    store.save(text.encode())
+    store.close()
 
 
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
         (lambda content: content[: len(content) // 2], "truncated or corrupt"),
-        (lambda content: content[:-9] + b"x" * 9, "truncated or corrupt"),
+        (lambda content: content.replace(b'"boot_id"', b'"boot-id"'), "truncated or corrupt"),
         (lambda _: b"", "is not a totals file"),
         (lambda _: b"\x7fELF\x02\x01\x01" + bytes(100), "is not a totals file"),
-        (lambda content: content.replace(b"totals 1 ", b"totals 0 ", 1), "has schema 0, and this version reads"),
-        (lambda content: content.replace(b"totals 1 ", b"totals 7 ", 1), "has schema 7, and this version reads"),
+        (lambda content: content.replace(b"totals 2 ", b"totals 0 ", 1), "has schema 0, and this version reads"),
+        (lambda content: content.replace(b"totals 2 ", b"totals 7 ", 1), "has schema 7, and this version reads"),
     ],
     ids=["truncated", "corrupt", "empty", "foreign", "older schema", "newer schema"],
 )
@@ -262,6 +263,23 @@ def test_a_state_that_cannot_be_believed_is_set_aside(life: Path, damage: object
     (kept,) = file.parent.glob("totals.json.unusable-*")
     assert kept.read_bytes() == spoilt
     assert state_of(file.parent)["devices"]
+
+
+def test_a_save_that_was_cut_short_is_said_once_and_the_one_before_goes_on(life: Path) -> None:
+    file = life / "state" / "totals.json"
+    content = file.read_bytes()
+    number, length = max(struct.unpack_from("<QQ", content, at) for at in (4096, 4096 + (len(content) - 4096) // 2))
+    assert number > 1
+    end = content.index(struct.pack("<QQ", number, length)) + 48 + length
+    file.write_bytes(content[: end - 100] + bytes(100) + content[end:])
+    with restarted(life) as exporter:
+        exporter.wait_for_log("holds a save that was cut short; going on from the other one")
+        assert value(exporter.series(), "carbon_device_energy_kwh_total", device="cpu0") == pytest.approx(20 / 3.6e6)
+        exporter.stop()
+    assert list(file.parent.glob("totals.json.unusable-*")) == []
+    with restarted(life) as exporter:
+        exporter.wait_for_samples(1)
+        assert "cut short" not in exporter.text
 
 
 def test_a_state_with_an_impossible_number_is_not_believed(life: Path) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from carbon_exporter.energy.slots import newest
+
 __all__ = ["Exporter", "Series", "parse", "state_of"]
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -144,4 +146,4 @@ def parse(page: str) -> Series:
 
 def state_of(directory: Path) -> Any:
     """The body of a state file."""
-    return json.loads((directory / "totals.json").read_bytes().partition(b"\n")[2])
+    return json.loads(newest((directory / "totals.json").read_bytes()).body)

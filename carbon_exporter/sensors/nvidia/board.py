@@ -1,4 +1,4 @@
-"""One NVIDIA board: a sensor with a thread of its own, so that its hang or loss costs its own freshness only.
+"""One NVIDIA board: a sensor with a worker of its own, so that its hang or loss costs its own freshness only.
 
 A tick is one call for power and energy, one each for utilisation, memory and temperature, three lists of processes
 and their utilisation; what changes slowly (index, limits, division) is asked every twelfth tick. After a failure the
@@ -83,7 +83,7 @@ class _Asked:
 
 
 class Board(Sensor):
-    """One board, known by its uuid. `read` and `sample` are for one thread; all else for any."""
+    """One board, known by its uuid. `read` and `sample` are for one thread at a time; all else for any."""
 
     name = "nvidia"
 

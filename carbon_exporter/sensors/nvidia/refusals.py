@@ -31,6 +31,8 @@ class Refusals:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is refused and why, in sentences for people."""
+        if not self._why:
+            return ()
         told = [(what, code) for what, code in tuple(self._why.items()) if what not in self._quiet]
         return tuple(_sentence(self._device, what, code) for what, code in told)
 
