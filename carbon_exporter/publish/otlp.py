@@ -103,7 +103,7 @@ class OtlpPush:
         self._make = exporter or _otlp_exporter
         self._exporter: MetricsExporter | None = None
         self._posted: deque[Snapshot] = deque(maxlen=_WAITING)
-        self._closing = False
+        self._closing = self._is_left = False
         self._wake = threading.Event()
         self._lives = Lives()
         self._models: dict[str, str] = {}
@@ -124,6 +124,7 @@ class OtlpPush:
         self._wake.set()
         self._thread.join(patience)
         if self._thread.is_alive():
+            self._is_left = True
             exporter = self._exporter
             if exporter is not None:
                 exporter.shutdown()
@@ -181,7 +182,9 @@ class OtlpPush:
         self._tell(trouble)
 
     def _tell(self, trouble: str) -> None:
-        """One line when it begins to fail, one when it works again."""
+        """One line when it begins to fail, one when it works again; none once it was left alone."""
+        if self._is_left:
+            return
         if trouble and not self._trouble:
             _log.warning("cannot push to %s, trying again every %g s: %s", *self._shown, trouble)
         elif self._trouble and not trouble:

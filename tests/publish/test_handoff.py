@@ -168,7 +168,7 @@ def test_each_job_has_a_socket_as_soon_as_it_has_a_directory_and_as_long(path: P
     (rooms / "loose").chmod(0o777)
     (rooms / "link").symlink_to(rooms / "train")
     with counter(None, rooms=rooms) as here:
-        until((rooms / "research:eval" / "sdk.sock").exists)
+        until(lambda: all((rooms / name / "sdk.sock").exists() for name in ("train", "research:eval")))
         assert not (rooms / "loose" / "sdk.sock").exists()
         with RawScript(rooms / "train" / "sdk.sock") as one, RawScript(rooms / "research:eval" / "sdk.sock") as two:
             one.wait_for(wire.Welcome)

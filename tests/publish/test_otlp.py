@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from support.exporter import parse
 from support.otlp_receiver import Point, Receiver, receiver
 from support.snapshots import many_jobs, snapshot, snapshots
+from support.waiting import until
 
 from carbon_exporter.carbon.account import DeviceKey, JobKey, JobTotal
 from carbon_exporter.carbon.spans import SpanKey, SpanTotal
@@ -228,7 +229,9 @@ def test_posting_and_closing_wait_for_no_collector(
         assert time.monotonic() - began < 5
         push.close(0.5)
         assert time.monotonic() - began < 9
+        until(lambda: not any(thread.name == "otlp" for thread in threading.enumerate()))
     assert said(caplog, "did not arrive within 0.5 s")
+    assert not said(caplog, "cannot push to"), "that it was left alone is said already"
 
 
 def test_a_refusal_is_told_with_its_status(caplog: pytest.LogCaptureFixture) -> None:
