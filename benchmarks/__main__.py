@@ -18,7 +18,7 @@ from carbon_exporter.cli.table import table
 
 QUESTIONS = (
     *("scrape", "idle", "start", "tick", "boards", "containers", "sampling"),
-    *("spans", "sampler", "spans_accuracy"),
+    *("spans", "sampler", "spans_accuracy", "callbacks"),
 )
 """Modules of this package with a function `figures(plan)`, in the order they are asked."""
 LONG = ("fleet_scale",)

@@ -15,8 +15,8 @@ import carbon_exporter
 PACKAGE = Path(carbon_exporter.__file__).parent
 ROOT = PACKAGE.parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-ROOMS = ["units", "errors", "config", "sensors", "energy", "jobs", "carbon", "snapshot", "publish", "sdk", "service"]
-ROOMS += ["report", "cli"]
+ROOMS = ["units", "errors", "config", "sensors", "energy", "jobs", "carbon", "snapshot", "publish", "sdk"]
+ROOMS += ["service", "report", "integrations", "cli"]
 """From the bottom to the top: a room imports from those before it, and from itself."""
 OUTSIDE = {"__init__": 0, "__main__": len(ROOMS), "logs": 0}
 OF_THE_REPORT = {"units", "errors", "carbon", "report"}
@@ -76,6 +76,7 @@ def test_a_module_keeps_to_its_room_and_size(path: Path) -> None:
             assert height(parts[1]) <= height(mine), f"{mine} imports {parts[1]}, which stands above it"
             assert (mine, parts[1]) != ("service", "sdk"), "the exporter does not need the SDK, nor it the exporter"
             assert mine != "report" or parts[1] in OF_THE_REPORT
+            assert parts[1] != "integrations" or mine == "integrations", "a framework's file is the script's to load"
         if mine in BELOW_PUBLISH:
             assert parts[0] not in {"prometheus_client", "opentelemetry", "h11"}
 
@@ -99,7 +100,8 @@ def test_no_file_has_a_vague_name() -> None:
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
     heavy = ["prometheus_client", "opentelemetry", "pynvml", "amdsmi", "grpc", "requests", "yaml", "h11", "msgspec"]
-    heavy += ["psutil", "asyncio"]
+    heavy += ["psutil", "asyncio", "carbon_exporter.integrations", "torch", "lightning", "pytorch_lightning"]
+    heavy += ["transformers", "accelerate", "keras", "IPython", "mlflow", "wandb", "jax", "sklearn", "ray"]
     script = f"import sys, carbon_exporter; print([name for name in {heavy!r} if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "[]"
 

@@ -18,7 +18,7 @@ def trouble(doing: str, error: BaseException, remedy: str = "") -> None:
         from logging import getLogger  # noqa: PLC0415 - only who is in trouble pays for it
 
         log = getLogger("carbon_exporter.sdk")
-        log.warning("%s: %s%s", doing, error or type(error).__name__, f"; {remedy}" if remedy else "")
+        log.warning("%s: %s%s", doing, str(error) or type(error).__name__, f"; {remedy}" if remedy else "")
         log.debug("%s", doing, exc_info=error)
     except Exception:  # noqa: BLE001, S110 - a log that cannot be written must not stop the program either
         pass
