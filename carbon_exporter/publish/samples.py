@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from carbon_exporter import __version__
-from carbon_exporter.carbon.account import JobKey
 from carbon_exporter.carbon.runs import RunKey
 from carbon_exporter.carbon.spans import SpanKey, SpanTotal
 from carbon_exporter.jobs.base import RESERVED
@@ -81,20 +80,28 @@ def device_gap(snapshot: Snapshot) -> Samples:
     return (((state.device.name,), state.gap_seconds) for state in snapshot.devices)
 
 
-def _job_values(key: JobKey) -> LabelValues:
-    return (key.job.name, key.job.namespace, key.device.region, key.device.device, key.device.kind)
-
-
 def job_power(snapshot: Snapshot) -> Samples:
-    return ((_job_values(key), watts) for key, watts in snapshot.job_power.items())
+    powers = snapshot.job_power.items()
+    return (
+        ((name, namespace, region, device, kind), watts)
+        for ((name, namespace), (device, kind, region)), watts in powers
+    )
 
 
 def job_energy(snapshot: Snapshot) -> Samples:
-    return ((_job_values(key), kilowatt_hours(total.joules)) for key, total in snapshot.job_totals.items())
+    totals = snapshot.job_totals.items()
+    return (
+        ((name, namespace, region, device, kind), kilowatt_hours(joules))
+        for ((name, namespace), (device, kind, region)), (joules, _) in totals
+    )
 
 
 def job_grams(snapshot: Snapshot) -> Samples:
-    return ((_job_values(key), total.grams) for key, total in snapshot.job_totals.items())
+    totals = snapshot.job_totals.items()
+    return (
+        ((name, namespace, region, device, kind), grams)
+        for ((name, namespace), (device, kind, region)), (_, grams) in totals
+    )
 
 
 def job_info(snapshot: Snapshot) -> Samples:

@@ -110,7 +110,8 @@ def charged(series: Series, *jobs: str) -> float:
 
 
 def settled(shares: Shares) -> Series:
-    """What was used until now is posted."""
+    """What was used until now is posted, however late a busy machine lets it take samples."""
+    shares.exporter.wait_for_samples(5)
     return shares.watch(1.0)
 
 
