@@ -25,7 +25,7 @@ demo: $(VENV)/run.stamp
 test: deps $(VENV)/test.stamp
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-soak: deps $(VENV)/test.stamp
+soak: deps $(VENV)/test.stamp $(VENV)/soak.stamp
 	$(BIN)/python -m pytest -m soak --timeout=1800 $(ARGS)
 
 bench: $(VENV)/test.stamp
@@ -65,6 +65,10 @@ $(VENV)/test.stamp: pyproject.toml requirements/test.txt | $(VENV)/bin/python
 	$(INSTALL) --require-hashes --requirement requirements/test.txt
 	$(INSTALL) --editable ".[train]" "torch==$(TORCH)"
 	@touch $@ $(VENV)/run.stamp
+
+$(VENV)/soak.stamp: $(VENV)/test.stamp
+	$(INSTALL) --editable ".[train,frameworks]" "torch==$(TORCH)"
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache

@@ -62,7 +62,7 @@ def test_the_image_has_the_extras_that_the_lock_has() -> None:
     text = (ROOT / "Dockerfile").read_text()
     chosen = set(re.findall(r"carbon-exporter\[([\w,]+)\]", text)[0].split(","))
     assert chosen == set(re.findall(r"--extra=(\w+)", (ROOT / ".ci/lock").read_text())) - {"test"}
-    assert chosen == extras() - {"amd", "test", "train"}
+    assert chosen == extras() - {"amd", "frameworks", "test", "train"}
 
 
 def test_the_manual_mounts_of_the_host_what_is_tried_here_and_never_all_of_sys() -> None:

@@ -9,6 +9,8 @@ import pytest
 from support.example_node import EXAMPLES, example_node
 from support.tools import need_package
 
+pytestmark = pytest.mark.soak
+
 
 def test_a_training_with_jax_is_its_epochs_and_the_time_outside_them(tmp_path: Path) -> None:
     need_package("jax")

@@ -9,6 +9,8 @@ import pytest
 from support.framework import WATTS, Trained, example, trained
 from support.tools import need_package
 
+pytestmark = pytest.mark.soak
+
 
 @pytest.fixture(scope="module")
 def fits(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Trained]:

@@ -8,6 +8,8 @@ import pytest
 from support.example_node import EXAMPLES, example_node
 from support.tools import need_package
 
+pytestmark = pytest.mark.soak
+
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_a_training_with_scikit_learn_is_its_epochs_and_the_time_outside_them(tmp_path: Path, jobs: int) -> None:

@@ -11,6 +11,8 @@ from support.tools import need_package
 
 from carbon_exporter import __version__
 
+pytestmark = pytest.mark.soak
+
 
 @pytest.fixture(scope="module")
 def trainings(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Trained]:
