@@ -10,7 +10,9 @@ ARGS   ?=
 # kind of board, and the index decides which; PyPI's brings 18 packages of CUDA, gigabytes that no test needs.
 TORCH  ?= 2.13.0
 BIN    := $(VENV)/bin
-# Modules are compiled as they are imported: doing it for all that is installed takes longer than the download.
+# Modules are compiled when they are first imported, whatever the caller's environment says: doing it for all that is
+# installed takes longer than the download, and doing it anew in each of a thousand processes takes longer still.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: run demo test soak bench lint docs chart picture deps clean
