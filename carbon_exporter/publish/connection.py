@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 import ssl
+import traceback
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 
@@ -92,8 +93,10 @@ class Connection:
                 writer.transport.abort()
             else:
                 await self._converse(writer)
-        except OSError:
+        except OSError as error:
             _log.debug("a client broke its connection", exc_info=True)
+            # asyncio's frames hold the error, and it them: a handshake's 256 KiB would wait for the collector.
+            traceback.clear_frames(error.__traceback__)
         except Exception:  # noqa: BLE001 - one bad connection must not end the server; the log has the traceback
             _log.exception("a connection failed")
         finally:

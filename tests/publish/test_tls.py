@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import logging
 import re
@@ -9,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import time
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -289,3 +291,24 @@ def test_stop_ends_handshakes_and_conversations_at_once(place: Path) -> None:
         server.stop()
         assert time.monotonic() - began < 1
         assert rest(silent) in {b"", b"<reset>"}
+
+
+def test_what_handshakes_that_fail_took_of_memory_is_free_at_once(place: Path) -> None:
+    """256 KiB each, which would wait for the garbage collector: it counts objects, not what they hold."""
+
+    def handshakes() -> int:
+        return sum(type(one) is SSLProtocol for one in gc.get_objects())
+
+    with secured(place, limits=Limits(connections=4)) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            clients = [socket.create_connection(("127.0.0.1", server.address.port)) for _ in range(12)]
+            for client in clients:
+                client.sendall(b"no handshake" * 50)
+                time.sleep(0.02)
+            for client in clients:
+                client.close()
+            until(lambda: server.refused["connections"] > 0 and handshakes() == 0)
+        finally:
+            gc.enable()
