@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from carbon_exporter.integrations import processes
 from carbon_exporter.integrations.missing import missing
-from carbon_exporter.integrations.training import Training
+from carbon_exporter.integrations.training import HasRun, Training
 
 try:
     from accelerate.tracking import GeneralTracker
@@ -33,7 +33,7 @@ __all__ = ["CarbonTracker"]
 _T = TypeVar("_T")
 
 
-class CarbonTracker(GeneralTracker):  # type: ignore[misc] # Accelerate has no types
+class CarbonTracker(GeneralTracker, HasRun):  # type: ignore[misc] # Accelerate has no types
     """A run from `init_trackers` to `end_training`, with each process as a rank of it.
 
     What Accelerate does not see it is told: the loop over epochs stands in `epochs`. Accelerate tells trackers of the
@@ -57,11 +57,6 @@ class CarbonTracker(GeneralTracker):  # type: ignore[misc] # Accelerate has no t
         """Measures nothing before `init_trackers`."""
         super().__init__()
         self._training = Training(name, options)
-
-    @property
-    def run(self) -> CarbonRun | None:
-        """The run, with all its numbers; None before `init_trackers`."""
-        return self._training.run
 
     @property
     def tracker(self) -> CarbonRun | None:

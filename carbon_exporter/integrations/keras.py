@@ -9,26 +9,20 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from carbon_exporter.integrations.missing import missing
-from carbon_exporter.integrations.training import Training
+from carbon_exporter.integrations.training import HasRunToEnd, Training
 
 try:
     from keras.callbacks import Callback
 except ImportError as error:
     raise missing(__name__, "keras", error) from error
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from carbon_exporter.sdk.run import CarbonRun
-
 __all__ = ["CarbonCallback"]
 
 
-class CarbonCallback(Callback):  # type: ignore[misc] # Keras has no types
+class CarbonCallback(Callback, HasRunToEnd):  # type: ignore[misc] # Keras has no types
     """Measures a fit as a `CarbonRun`, and hands it the metrics of each epoch.
 
     Keras tells callbacks nothing of an error in `fit`: the run then lasts until the next `fit` or the script's end,
@@ -49,21 +43,6 @@ class CarbonCallback(Callback):  # type: ignore[misc] # Keras has no types
         super().__init__()
         self._training = Training(name, options)
         self._is_fresh = self._is_stopping = False
-
-    def __enter__(self) -> Self:
-        """Nothing yet."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End a run that an error has left open."""
-        self._training.end(error)
-
-    @property
-    def run(self) -> CarbonRun | None:
-        """The newest run, with all its numbers; None before the first fit."""
-        return self._training.run
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002 - Keras' signature
         """A fit begins."""

@@ -13,13 +13,10 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from carbon_exporter.integrations.missing import missing
-from carbon_exporter.integrations.training import Training, left_of
-
-if TYPE_CHECKING:
-    from carbon_exporter.sdk.run import CarbonRun
+from carbon_exporter.integrations.training import HasRun, Training, left_of
 
 __all__ = ["CarbonCallback"]
 
@@ -35,7 +32,7 @@ def _callback() -> Any:
         raise missing(__name__, "lightning", error) from error
 
 
-class CarbonCallback(_callback()):  # type: ignore[misc] # known when it is loaded
+class CarbonCallback(_callback(), HasRun):  # type: ignore[misc] # known when it is loaded
     """Measures a fit as a `CarbonRun`, and hands it what the module has logged when an epoch ends.
 
     Args:
@@ -53,11 +50,6 @@ class CarbonCallback(_callback()):  # type: ignore[misc] # known when it is load
         """Measures nothing before a fit."""
         super().__init__()
         self._training = Training(name, options)
-
-    @property
-    def run(self) -> CarbonRun | None:
-        """The newest run, with all its numbers; None before the first fit."""
-        return self._training.run
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """A fit begins."""

@@ -12,7 +12,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import timedelta
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from carbon_exporter.errors import BudgetExceeded
 from carbon_exporter.integrations import processes
@@ -22,7 +23,10 @@ from carbon_exporter.sdk.run_fields import given
 from carbon_exporter.sdk.tracker import current
 from carbon_exporter.sdk.trouble import trouble
 
-__all__ = ["Training", "left_of"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["HasRun", "HasRunToEnd", "Training", "left_of"]
 
 _T = TypeVar("_T")
 _END = object()
@@ -151,6 +155,31 @@ class Training:
             return mine
         theirs = next((one for one in asked if one is not None), None)
         return mine or (BudgetExceeded(*theirs) if theirs else None)
+
+
+class HasRun:
+    """A callback that measures trainings."""
+
+    _training: Training
+
+    @property
+    def run(self) -> CarbonRun | None:
+        """The newest run, with all its numbers; None before the first."""
+        return self._training.run
+
+
+class HasRunToEnd(HasRun):
+    """One of a framework that tells callbacks nothing of an error: a `with` around the training ends the run then."""
+
+    def __enter__(self) -> Self:
+        """Nothing yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End a run that an error has left open."""
+        self._training.end(error)
 
 
 def left_of(done: int, by_epochs: float | None, by_steps: float | None) -> int | None:

@@ -13,24 +13,18 @@ from __future__ import annotations
 import functools
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from carbon_exporter.integrations import processes
 from carbon_exporter.integrations.missing import missing
 from carbon_exporter.integrations.model_card import Share, TrainingType, emissions, share_of, training_type_of
-from carbon_exporter.integrations.training import Training
+from carbon_exporter.integrations.training import HasRunToEnd, Training
 from carbon_exporter.sdk.trouble import trouble
 
 try:
     from transformers import TrainerCallback
 except ImportError as error:
     raise missing(__name__, "transformers accelerate", error) from error
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from carbon_exporter.sdk.run import CarbonRun
 
 __all__ = ["CarbonCallback"]
 
@@ -41,7 +35,7 @@ SHARE_PATIENCE = timedelta(seconds=10)
 """How long a rank waits for what the others have used."""
 
 
-class CarbonCallback(TrainerCallback):  # type: ignore[misc] # Transformers is not always there
+class CarbonCallback(TrainerCallback, HasRunToEnd):  # type: ignore[misc] # Transformers is not always there
     """Measures a training as a `CarbonRun`, and hands it what the Trainer has logged.
 
     A Trainer tells callbacks nothing of an error in `train`: the run then lasts until the next `train` or the script's
@@ -68,21 +62,6 @@ class CarbonCallback(TrainerCallback):  # type: ignore[misc] # Transformers is n
         self._kind, self._place = training_type_of(training_type), geographical_location
         self._is_stopping = False
         self._others: list[Share] = []
-
-    def __enter__(self) -> Self:
-        """Nothing yet."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End a run that an error has left open."""
-        self._training.end(error)
-
-    @property
-    def run(self) -> CarbonRun | None:
-        """The newest run, with all its numbers; None before the first training."""
-        return self._training.run
 
     def attach(self, trainer: _Trainer) -> _Trainer:
         """The same trainer, with this callback; cards that it makes or pushes to the Hub get `co2_eq_emissions`."""
