@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["FileWatch"]
+__all__ = ["FileWatch", "identity"]
 
 _PERIOD_SECONDS = 3.0
 
@@ -47,9 +47,13 @@ class FileWatch:
             before = now
 
     def _look(self) -> tuple[int, ...]:
-        """Differs when the file does; empty while there is none."""
-        try:
-            found = self._file.stat() if self._file else None
-        except OSError:
-            found = None
-        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns) if found else ()
+        return identity(self._file) if self._file else ()
+
+
+def identity(file: Path) -> tuple[int, ...]:
+    """Differs when the file does, also when it is replaced, reached by another link, or made readable; () if none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return ()
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

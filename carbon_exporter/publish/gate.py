@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from carbon_exporter.config.file_watch import identity
 from carbon_exporter.errors import CarbonExporterError
 from carbon_exporter.publish.basic_auth import BasicAuth, TooManyGuesses
 from carbon_exporter.publish.messages import Request, Response
@@ -118,7 +119,7 @@ class Gate:
             self._wake.clear()
             if self._closed:
                 return
-            if asked or any(_identity(path) != seen for path, seen in self._seen.items()):
+            if asked or any(identity(path) != seen for path, seen in self._seen.items()):
                 self._reload(file)
 
     def _reload(self, file: Path) -> None:
@@ -137,9 +138,9 @@ class Gate:
     def _load(self, file: Path, old: _Policy) -> _Policy:
         """The file's policy; users that are the same keep what is remembered of them."""
         # Each is looked at before it is read: a change meanwhile is then seen the next time.
-        self._seen = {path: _identity(path) for path in (file, *_files(old.config))}
+        self._seen = {path: identity(path) for path in (file, *_files(old.config))}
         config = read_web_config(file)
-        self._seen = {file: self._seen[file]} | {path: _identity(path) for path in _files(config)}
+        self._seen = {file: self._seen[file]} | {path: identity(path) for path in _files(config)}
         tls = Tls.of(config.tls, str(file)) if config.tls else None
         auth = old.auth if old.auth is not None and old.auth.users == config.users else None
         if auth is None and config.users:
@@ -175,15 +176,6 @@ def _with_headers(response: Response, policy: _Policy) -> Response:
 
 def _files(config: WebConfig) -> tuple[Path, ...]:
     return config.tls.files if config.tls else ()
-
-
-def _identity(file: Path) -> tuple[int, ...]:
-    """Changes when the file does, also when it is replaced, reached by another link, or made readable."""
-    try:
-        found = file.stat()
-    except OSError:
-        return ()
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _warn(config: WebConfig, file: Path) -> None:
