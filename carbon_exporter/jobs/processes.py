@@ -159,7 +159,7 @@ class ProcessTable:
 
     def _read_all(self) -> dict[int, _Seen]:
         """Every process, parents before their children; the directory is asked anew each time."""
-        before, now = self._seen or {}, dict[int, _Seen]()
+        before, now, fresh = self._seen or {}, dict[int, _Seen](), False
         root = os.open(self._procfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             others = self._others(os.listdir(root))
@@ -168,9 +168,10 @@ class ProcessTable:
                 seen = self._meet(pid, root) if known is None else self._look_at(pid, known, root)
                 if seen is not None:
                     now[pid] = seen
+                    fresh = fresh or not _same(known, seen)
         finally:
             os.close(root)
-        same = now.keys() == before.keys()
+        same = not fresh and len(now) == len(before)
         if not same or others != self._settled:
             self._settled = others if now.keys() == {int(name) for name in others if name.isdigit()} else None
         if same:

@@ -169,6 +169,17 @@ def test_parents_are_read_before_their_children_whatever_their_numbers(tmp_path:
     assert [one.pid for one in table.scan()] == [900, 30, 7, 500, 1]
 
 
+def test_parents_are_read_before_a_child_that_was_given_the_pid_of_another(tmp_path: Path) -> None:
+    proc, table = FakeProc(tmp_path), ProcessTable(tmp_path)
+    proc.set(10, started=5)
+    proc.set(20, started=6)
+    for _ in range(2):
+        assert [one.pid for one in table.scan()] == [10, 20]
+    proc.set(10, parent=20, started=9)
+    for _ in range(2):
+        assert [one.pid for one in table.scan()] == [20, 10]
+
+
 def test_a_parent_that_ignores_its_children_is_not_charged_for_them(tmp_path: Path) -> None:
     proc, table = FakeProc(tmp_path), ProcessTable(tmp_path)
     proc.set(10)
