@@ -93,9 +93,9 @@ def test_uv_installs_it_and_it_runs(
 def test_it_installs_and_runs_on_debians_newest_python(form: str, dist: Path, wheel: Path, archive: Path) -> None:
     file = {"wheel": wheel, "archive": archive}[form].name
     script = f"""set -e
-    python3 --version; python3 -m venv /pip; python3 -m venv /uv; cp -r /dist /tmp
-    /pip/bin/pip install --quiet '/tmp/dist/{file}{EXTRAS}'; /uv/bin/pip install --quiet uv
-    /uv/bin/uv pip install --quiet --python=/uv/bin/python '/tmp/dist/{file}{EXTRAS}'
+    python3 --version; python3 -m venv /pip; python3 -m venv /uv; cp -r /dist here
+    /pip/bin/pip install --quiet './here/{file}{EXTRAS}'; /uv/bin/pip install --quiet uv
+    /uv/bin/uv pip install --quiet --python=/uv/bin/python './here/{file}{EXTRAS}'
     for place in pip uv; do /$place/bin/carbon-exporter --version; /$place/bin/carbon-exporter sensors; done"""
     told = in_debian(script, f"--volume={dist}:/dist:ro", suite="sid")
     assert told.startswith("Python 3.")

@@ -29,7 +29,7 @@ PAGE = (Path(carbon_exporter.__file__).parents[1] / "docs/deploy.md").read_text(
 PORT = 12011
 SYSTEMCTL = """\
 systemctl() {
-  [ "$1" != enable ] || $(sed -n s/^ExecStart=//p /etc/systemd/system/carbon-exporter.service) >/tmp/log 2>&1 &
+  [ "$1" != enable ] || $(sed -n s/^ExecStart=//p /etc/systemd/system/carbon-exporter.service) >>~/log 2>&1 &
 }
 """
 DOCKER = """\
