@@ -5,6 +5,8 @@
 makes every package of the tree draw 50 W and 200 W in turns of 3.5 s. Other zones draw their `SHARE` of it. Energy is a
 function of CLOCK_MONOTONIC minus a start that stands in SYSFS/powercap_driver.json, so that any process can compute the
 truth, and a driver that is started again goes on where the trace is by then. A reader never sees a half-written file.
+SYSFS/powercap_driver.moves has a line for each time that the counters were moved, with the CLOCK_MONOTONIC that they
+show since: on a busy machine that is later than it should be.
 """
 
 from __future__ import annotations
@@ -14,16 +16,18 @@ import contextlib
 import json
 import os
 import time
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["SHARE", "SquareWave", "Truth", "energy_at", "load_truth", "share_of", "start_driving"]
+__all__ = ["SHARE", "SquareWave", "Truth", "energy_at", "load_truth", "share_of", "shown_at", "start_driving"]
 
 SHARE = {"dram": 0.125, "core": 0.75, "uncore": 0.0625, "psys": 1.5}
 """What a zone draws for each watt of a package, by its name; a package draws 1. Twice counted energy shows in a sum."""
 
 STATE = "powercap_driver.json"
+MOVES = "powercap_driver.moves"
 MICRO = 1_000_000
 
 
@@ -74,6 +78,12 @@ def load_truth(sysfs: Path) -> Truth:
     return Truth(SquareWave(**state["wave"]), state["started"], state["offsets"])
 
 
+def shown_at(sysfs: Path, at: float) -> float:
+    """Of which moment, on CLOCK_MONOTONIC, the counters told at `at`."""
+    moves = [float(line) for line in (sysfs / MOVES).read_text().splitlines()]
+    return moves[max(bisect_right(moves, at) - 1, 0)]
+
+
 def start_driving(sysfs: Path, wave: SquareWave) -> Truth:
     """Begin the trace now, or take up the one that was begun on this tree before."""
     if not (sysfs / STATE).exists():
@@ -100,9 +110,12 @@ def main() -> None:
         for zone in _zones(sysfs)
     ]
     truth = start_driving(sysfs, SquareWave(*map(float, arguments.watts_trace.split(":"))))
-    while True:
-        move(truth, counters, time.monotonic())
-        time.sleep(arguments.tick)
+    with (sysfs / MOVES).open("a", buffering=1) as moves:
+        while True:
+            now = time.monotonic()
+            move(truth, counters, now)
+            moves.write(f"{now!r}\n")
+            time.sleep(arguments.tick)
 
 
 def _arguments() -> argparse.Namespace:
