@@ -141,7 +141,7 @@ def test_a_pod_and_its_boards_are_called_by_what_the_api_server_tells(tmp_path: 
             owners=made_by("ReplicaSet", "web-6d4cf56db6"),
             labels={"pod-template-hash": "6d4cf56db6"},
         ),
-        two_containers("pair", one="prepare", two="fit"),
+        two_containers("pair", one="prepare", two="refine"),
     ]
     with cluster(tmp_path, *pods, boards=4) as here:
         for name in ("annotated-x7k2m", "labelled-0", "labelled-1", "web-6d4cf56db6-x7k2m"):
@@ -151,22 +151,22 @@ def test_a_pod_and_its_boards_are_called_by_what_the_api_server_tells(tmp_path: 
         given = {("annotated-x7k2m", main): 0, ("pair", "two"): 1, ("labelled-0", main): 2, ("fresh-x7k2m", main): 3}
         here.give(given)
         shares = here.exporter()
-        expected = {"ml/vision", "ml/bert", "ml/web", "ml/prepare", "ml/fit"}
+        expected = {"ml/vision", "ml/bert", "ml/web", "ml/prepare", "ml/refine"}
         series = shares.wait(lambda series: expected <= set(joules_by_job(series, "cpu0")))
         assert resolver(series, "pods") == resolver(series, "pod-resources") == 1
         nothing = {"job_namespace": "ml", "scheduler": "kubernetes"}
-        told = {job: info_of(series, "carbon_job_info", job) for job in ("vision", "fit", "bert")}
+        told = {job: info_of(series, "carbon_job_info", job) for job in ("vision", "refine", "bert")}
         assert told == {
             "vision": [nothing],
-            "fit": [nothing],
+            "refine": [nothing],
             "bert": [{**nothing, "scheduler": "kueue", "queue": "night"}],
         }
-        assert members(series, "fit") == {("pair", "two")}
+        assert members(series, "refine") == {("pair", "two")}
         assert members(series, "bert") == {(f"labelled-{n}", part) for n in (0, 1) for part in ("", "main")}
         before = shares.watch(2.6)
         after = shares.watch(2.1)
         assert time.monotonic() - shares.exporter.began < PENDING_SECONDS, "this machine is too slow"
-        jobs = {"gpu0": "ml/vision", "gpu1": "ml/fit", "gpu2": "ml/bert", "gpu3": "_unattributed_"}
+        jobs = {"gpu0": "ml/vision", "gpu1": "ml/refine", "gpu2": "ml/bert", "gpu3": "_unattributed_"}
         for device, job in jobs.items():
             assert Shares.between(before, after, device) == {job: pytest.approx(1.0)}, device
 

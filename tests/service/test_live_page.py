@@ -24,7 +24,7 @@ def test_the_page_shows_the_numbers_of_metrics_and_moves(tmp_path: Path) -> None
     command = [sys.executable, burner.__file__, str(tmp_path / "burnt"), "--duty=0.4"]
     with (
         subprocess.Popen(command, env={**os.environ, "CARBON_JOB": "train <b>"}) as work,
-        Exporter("--sample.interval=1s", f"--storage.path={tmp_path}", "--grid.region=FR") as exporter,
+        Exporter("--sample.interval=2s", f"--storage.path={tmp_path}", "--grid.region=FR") as exporter,
         chromium(1280, 900) as browser,
     ):
         exporter.wait_for_samples(4)
