@@ -5,9 +5,10 @@ the driver's library, whose counter is renewed every 0.1 s; and a processor's, w
 while the script computes all the time.
 
 At the exit a span is off by what the load did since the last renewal, which no meter has told yet. A board's renewals
-have one place in the load's period for a whole run (1.9 s are 19 of them), so that one run of 200 spans may be off by
-much more than the next. So the soak judges three runs together, and prints each. The short form has too few spans for
-what 95 of 100 are off by at the exit: of that it judges the half, and all of what is settled.
+have one place in the load's period for a whole run (1.9 s are 19 of them), and how far its spans are off hangs on that
+place. So the boards' places are spread evenly over all that there are, each at random within its part; the soak judges
+three runs together, and prints each. The short form has too few spans for what 95 of 100 are off by at the exit: of
+that it judges the half, and all of what is settled.
 """
 
 from __future__ import annotations

@@ -26,6 +26,8 @@ __all__ = ["Crew", "Measured", "Verdict", "judge", "measured"]
 
 LOW, HIGH, PERIOD = 60, 300, 1.9
 """Watts, watts and seconds of the load."""
+RENEWAL, STEPS_APART = 0.1, 0.05
+"""Seconds: of a board's counter, and between the places that the load's two steps have within that (0.95 s apart)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,9 @@ def measured(folder: Path, crews: Iterable[Crew], seed: int) -> dict[Crew, list[
     chance = random.Random(seed)  # noqa: S311 - phases, not secrets; moments are the machine's own
     with _processor(folder / "sys") as truth, ExitStack() as running:
         scripts = [
-            (crew, running.enter_context(_script(folder, crew, chance))) for crew in crews for _ in range(crew.scripts)
+            (crew, running.enter_context(_script(folder, crew, (number + chance.random()) / crew.scripts, chance)))
+            for crew in crews
+            for number in range(crew.scripts)
         ]
         found: dict[Crew, list[Measured]] = {}
         for crew, script in scripts:
@@ -116,14 +120,14 @@ class _Script(NamedTuple):
 
 
 @contextmanager
-def _script(folder: Path, crew: Crew, chance: random.Random) -> Iterator[_Script]:
-    """One script and its board, which changes its power at a moment that nothing else knows of."""
+def _script(folder: Path, crew: Crew, place: float, chance: random.Random) -> Iterator[_Script]:
+    """One script and its board, whose steps stand at `place` (0 to 1) of all the places between two renewals."""
     seed = chance.getrandbits(32)
     fake = FakeNvml(folder / f"nvml-{seed}", boards=1)
     (board,) = fake.boards
-    board.raw.refresh_phase_ms = chance.randrange(100)
-    time.sleep(chance.uniform(0.0, 0.1))
+    steps_at = time.monotonic()
     board.constant(LOW) if crew.duty else board.square(LOW, HIGH, PERIOD)
+    board.raw.refresh_phase_ms = round(1e3 * (steps_at - place * STEPS_APART)) % round(1e3 * RENEWAL)
     command = [sys.executable, accuracy_script.__file__, f"--length={crew.length}", f"--spans={crew.spans}"]
     own = {key: value for key, value in os.environ.items() if not key.startswith(("CARBON_", "OTEL_"))}
     places = {"CARBON_EXPORTER_PATH_SYSFS": str(folder / "sys"), "CARBON_SDK_SOCKET": str(folder / "nobody")}
