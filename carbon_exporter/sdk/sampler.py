@@ -14,7 +14,7 @@ settle, and then waits without waking up until the next `hold`. What fails is sa
 and processors do without each other.
 
 `hold` and `release` take no lock, so that they may interrupt each other anywhere, in a signal's handler too: a list
-grows and shrinks, and `SimpleQueue.put`, which is reentrant, rings the bell.
+grows and shrinks, and `Mailbox.put`, which is reentrant, rings the bell.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import Protocol, TypeVar
 
 from carbon_exporter.energy.ledger import EnergySlice
@@ -33,6 +32,7 @@ from carbon_exporter.sdk.base import BoardUse, Meters
 from carbon_exporter.sdk.odometer import Odometer
 from carbon_exporter.sdk.own_use import UsePoint
 from carbon_exporter.sdk.trouble import trouble
+from carbon_exporter.sensors.mailbox import Mailbox
 
 __all__ = ["Sampler"]
 
@@ -91,7 +91,7 @@ class Sampler:
         """Knows no devices until the meters are open and have told of the first."""
         self._users: list[None] = []
         self._released_at = -math.inf
-        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._bell: Mailbox[None] = Mailbox()
         self._resting = True
         self._closed = False
         self._starting = threading.Lock()  # only ever tried, never waited for
@@ -200,10 +200,7 @@ class Sampler:
 
     def _pause(self, seconds: float) -> None:
         """Between two readings; `close` ends it."""
-        try:
-            self._bell.get(timeout=seconds)
-        except Empty:
-            return
+        self._bell.get(seconds)
 
     def _wait(self) -> float:
         """Seconds until the next reading."""

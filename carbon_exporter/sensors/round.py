@@ -12,8 +12,8 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable
-from queue import Empty, SimpleQueue
 
+from carbon_exporter.sensors.mailbox import Mailbox
 from carbon_exporter.sensors.worker import SensorWorker
 
 __all__ = ["Round"]
@@ -48,18 +48,15 @@ class Round:
 
     def _start(self) -> None:
         self._pid = os.getpid()
-        self._orders: SimpleQueue[_Waiting | None] = SimpleQueue()
-        self._ends: SimpleQueue[bool] = SimpleQueue()
+        self._orders: Mailbox[_Waiting | None] = Mailbox()
+        self._ends: Mailbox[bool] = Mailbox()
         self._free = True
         threading.Thread(target=self._work, name=f"round-{self._label}", daemon=True).start()
 
     def _is_free(self, patience: float = 0.0) -> bool:
         """Whether the last round has ended, or does within `patience` seconds."""
         if not self._free:
-            try:
-                self._free = self._ends.get(timeout=patience)
-            except Empty:
-                return False
+            self._free = self._ends.get(patience) is not None
         return self._free
 
     def _await(self, waiting: _Waiting, patience: float) -> None:

@@ -9,12 +9,12 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
-from typing import Literal, TypeVar
+from typing import Literal
 
 from carbon_exporter.errors import SensorError
 from carbon_exporter.sensors.base import Sample, Sensor
 from carbon_exporter.sensors.fine import FineReader, Watch
+from carbon_exporter.sensors.mailbox import Mailbox
 
 __all__ = ["SensorWorker"]
 
@@ -24,7 +24,6 @@ _MOST_TOLD = 5
 _Order = Literal["read", "look", "close"]
 """look: what is wanted between readings has changed."""
 _Answer = Sample | SensorError
-_T = TypeVar("_T")
 _JITTER = (0.5, 1.5)
 """Of the sampling period: a fixed one would see only one phase of work that repeats itself as regularly."""
 
@@ -116,7 +115,7 @@ class SensorWorker:
     @property
     def busy(self) -> bool:
         """Whether a reading is under way: its sensor is not to be touched by others."""
-        return self._asked and self._answer is None and self._answers.empty()
+        return self._asked and self._answer is None and not self._answers
 
     def nudge(self) -> None:
         """What the `Watch` says has changed."""
@@ -135,8 +134,8 @@ class SensorWorker:
     def _start(self) -> None:
         """A thread, and what it shares with the one that asks: all of it new, so that a forked child can begin anew."""
         self._pid = os.getpid()
-        self._orders: SimpleQueue[_Order] = SimpleQueue()
-        self._answers: SimpleQueue[_Answer] = SimpleQueue()
+        self._orders: Mailbox[_Order] = Mailbox()
+        self._answers: Mailbox[_Answer] = Mailbox()
         self._turn = threading.Lock()
         """Held by the thread that uses the sensor."""
         self._asked, self._late, self._answer = False, False, None
@@ -147,7 +146,7 @@ class SensorWorker:
     def _await(self, patience: float) -> _Answer | None:
         """What was read, if it is there within `patience` seconds."""
         if self._answer is None:
-            self._answer = _next(self._answers, patience)
+            self._answer = self._answers.get(patience)
         return self._answer
 
     def _take(self, sample: Sample) -> Sample:
@@ -173,7 +172,7 @@ class SensorWorker:
         orders, fine = self._orders, self.fine
         next_sample = self._next_sample()
         while True:
-            order = _next(orders, self._pause(next_sample))
+            order = orders.get(self._pause(next_sample))
             if order == "close":
                 with self._turn:
                     self.sensor.close()
@@ -226,11 +225,3 @@ class SensorWorker:
             return SensorError(f"{type(error).__name__}: {error}", remedy="please report this as a bug")
         finally:
             self.seconds = time.perf_counter() - began
-
-
-def _next(queue: SimpleQueue[_T], patience: float | None) -> _T | None:
-    """What is in a queue within `patience` seconds, None for ever."""
-    try:
-        return queue.get(timeout=patience)
-    except Empty:
-        return None

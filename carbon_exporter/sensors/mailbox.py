@@ -1,0 +1,54 @@
+"""Mailboxes: what threads leave for another one, which waits for it as long as it says and no longer.
+
+`queue.SimpleQueue` waits for ever up to Python 3.12, now and then: it reckons its deadline, and if its thread is not
+given a processor until that has passed, what is left is negative, which to its lock means no limit at all. On a busy
+machine that ended the measuring of one script in some hundreds, without a word.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Generic, TypeVar
+
+__all__ = ["Mailbox"]
+
+_T = TypeVar("_T")
+
+
+class Mailbox(Generic[_T]):
+    """For any number of threads that put, and one that gets."""
+
+    __slots__ = ("_bell", "_items")
+
+    def __init__(self) -> None:
+        """Nothing is in it."""
+        self._items: deque[_T] = deque()
+        self._bell = threading.Lock()
+        """Free when something was put since it was taken last."""
+        self._bell.acquire()
+
+    def __bool__(self) -> bool:
+        """Whether something is in it."""
+        return bool(self._items)
+
+    def put(self, item: _T) -> None:
+        """Leave something. Waits for nothing, so that a signal's handler may interrupt it and put something, too."""
+        self._items.append(item)
+        try:
+            self._bell.release()
+        except RuntimeError:  # it is free: whoever takes it looks afterwards
+            return
+
+    def get(self, patience: float | None = None) -> _T | None:
+        """The oldest; None if there is none within `patience` seconds, without them it waits until there is one."""
+        items, bell = self._items, self._bell
+        if not items and patience is None:
+            while not items:
+                bell.acquire()
+        elif not items and patience:
+            until = time.monotonic() + patience
+            while not items and (left := until - time.monotonic()) > 0 and bell.acquire(timeout=left):
+                pass
+        return items.popleft() if items else None
