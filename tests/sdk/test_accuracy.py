@@ -66,9 +66,9 @@ def test_a_spans_energy_is_what_its_devices_drew(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
-def test_six_hundred_spans_of_each_length_are_off_by_as_little_as_promised(tmp_path: Path) -> None:
+def test_hundreds_of_spans_of_each_length_are_off_by_as_little_as_promised(tmp_path: Path) -> None:
     pooled: dict[Crew, list[Measured]] = {}
-    crews = [*boards({5.0: 25, 1.0: 25, 0.3: 25}, SCRIPTS), *processor({1.0: 60})]
+    crews = [*boards({5.0: 25, 1.0: 50, 0.3: 75}, SCRIPTS), *processor({1.0: 60})]
     for run in range(RUNS):
         folder = tmp_path / str(run)
         folder.mkdir()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import hashlib
 import json
 import os
@@ -31,6 +32,8 @@ WARM_UP_SECONDS = 6.0
 PAUSE_SECONDS = 1.9
 """At the most, between two spans: a period of the load."""
 TURN_SECONDS = 0.01
+PATIENCE_SECONDS = 30.0
+"""For the start, and for each span besides its length: then it ends, and says where each of its threads stands."""
 _WORK = b"\0" * 65536
 
 
@@ -100,6 +103,8 @@ def main() -> None:
     parser.add_argument("--duty", type=float, default=0.0)
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)  # noqa: S311 - moments, not secrets
+    longest = arguments.length + PAUSE_SECONDS + PATIENCE_SECONDS
+    faulthandler.dump_traceback_later(WARM_UP_SECONDS + 2 * PATIENCE_SECONDS, exit=True)
     if arguments.duty:
         with contextlib.suppress(OSError):
             os.nice(-15)  # its work is to be steady, whatever else the machine does
@@ -108,6 +113,7 @@ def main() -> None:
             work(time.monotonic() + TURN_SECONDS, arguments.duty, [])
         work(time.monotonic() + WARM_UP_SECONDS, arguments.duty, [])
     for _ in range(arguments.spans):
+        faulthandler.dump_traceback_later(longest, exit=True)
         work(time.monotonic() + chance.uniform(0.0, PAUSE_SECONDS), arguments.duty, [])
         sys.stdout.write(json.dumps(asdict(measure(arguments.length, arguments.duty))) + "\n")
         sys.stdout.flush()
