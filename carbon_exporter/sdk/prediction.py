@@ -22,8 +22,12 @@ MOST_EPOCHS = 256
 """The newest ones that count: those of long ago say less."""
 FIRST_SHARE = 0.5
 """Of a first epoch nothing but its order of magnitude is known."""
-DRIFT_SHARE = 0.03
-"""By which the mean of the epochs ahead may differ from that of the epochs so far: clocks, temperature, company."""
+DRIFT_SHARE = 0.08
+"""By which the mean of the epochs ahead may differ from that of the epochs so far: clocks, temperature, company.
+
+On a machine that is shared, by a third: of 54 recorded trainings (tests/support/record_runs.py) 80 of 100 intervals
+held with 3 %, and 93 do with 8 %.
+"""
 FORECAST_SHARE = 0.1
 """By which the mean of a forecast without bounds may be off."""
 VARYING_SHARE = 0.4
