@@ -23,7 +23,7 @@ from benchmarks.figure import Figure, Plan
 __all__ = ["figures"]
 
 CORE_LIMIT = 0.5
-_WARM_SECONDS = {"none": 0.5, "short": 8.0, "span": 23.0}
+_WARM_SECONDS = {"none": 0.5, "short": 8.0, "span": 18.0}
 """Until everything is loaded, the counter's rhythm is known, and a long span is one."""
 _SHORT_SECONDS = 2.5
 """Of a short span: shorter than it takes the sampler to become calm."""
@@ -70,7 +70,7 @@ def figures(plan: Plan) -> Iterator[Figure]:
         environ = _node(Path(folder))
         runs = [_run(Path(folder), environ, seconds) for _ in range(plan.runs)]
     percent = [tuple(100 * one / seconds for one in used) for used in zip(*runs, strict=True)]
-    note = f"over {seconds:g} s, 5 readings a second of one board and two packages, 1 of their memory"
+    note = f"over {seconds:g} s, 10 readings in 3 s of one board and two packages, 1 of their memory"
     yield Figure("an open span's CPU of one core", percent[0], "%", CORE_LIMIT, note)
     note = f"one of {_SHORT_SECONDS:g} s after the other: 10 readings a second, 2 of memory"
     yield Figure("  with short ones in it", percent[1], "%", CORE_LIMIT, note)

@@ -39,7 +39,7 @@ PATIENCE_SECONDS = 0.5
 """A meter is waited for at least so long,"""
 PATIENCE_PERIODS = 3.0
 """and for so many of its periods."""
-SHORT_SECONDS = 0.25
+SHORT_SECONDS = 0.35
 """Edges in an interval up to this length are final when the next one is known, which tells where the load stepped."""
 KEEP_LOOKS = 1200
 EVENING = 0.9

@@ -30,7 +30,7 @@ LINUX: tuple[Entry, ...] = tuple(
 )
 PORTABLE: tuple[Entry, ...] = (Entry("model", "carbon_exporter.sdk.portable_meters"),)
 
-STEADY_SECONDS, EASY_SECONDS = 0.1, 0.2
+STEADY_SECONDS, EASY_SECONDS = 0.1, 0.3
 """Between two readings of counters: of those that edges of blocks may soon need, and while there is no hurry."""
 CLOSEST_SECONDS = 0.04
 """Between two readings of counters that move all the time."""
@@ -142,7 +142,7 @@ class OwnMeters:
             return True
 
     def ease(self, *, calm: bool) -> None:
-        """Whether counters may be read half as often; if not any more, they are read at the next `glance`."""
+        """Whether counters may be read a third as often; if not any more, they are read at the next `glance`."""
         self._grain = EASY_SECONDS if calm else STEADY_SECONDS
         for source in self._sources:
             source.ease(self._grain)

@@ -5,9 +5,9 @@ made into energy: code that runs ten times a second finds the processor's caches
 five to ten times what it costs when it goes on for longer. Who asks for energy meanwhile makes it of what was noted
 until then (`catch_up`); who waits has the thread do so each time (`hurry`).
 
-Twenty seconds after the last `hold` it becomes calm, and reads and counts half as often: what an edge is off by is the
-smaller a part of a block the longer that is. The next `hold` or `hurry` has it read at once, so that a block which
-begins then has its edge between readings as close as ever.
+Fifteen seconds after the last `hold` it becomes calm, reads a third as often and counts half as often: what an edge is
+off by is the smaller a part of a block the longer that is. The next `hold` or `hurry` has it read at once, so that a
+block which begins then has its edge between readings as close as ever.
 
 It starts with the first `hold`, goes on for two seconds after the last `release`, so that the edges of the last spans
 settle, and then waits without waking up until the next `hold`. What fails is said once and tried again later; boards
@@ -38,7 +38,7 @@ __all__ = ["Sampler"]
 
 ENERGY_SECONDS = 0.45
 """Between two times that energy is made of what was noted: every fifth time of ten a second."""
-CALM_AFTER_SECONDS = 20.0
+CALM_AFTER_SECONDS = 15.0
 CALM_ENERGY_SECONDS = 1.05
 """The same while it is calm; open blocks are told of once a second, and not left out by being asked a moment early."""
 HURRY_SECONDS = 1.0
@@ -46,7 +46,7 @@ HURRY_SECONDS = 1.0
 MOST_LOOKS = 1024
 LINGER_SECONDS = 2.0
 """So long after the last user it goes on."""
-LONGEST_WAIT_SECONDS = 0.25
+LONGEST_WAIT_SECONDS = 0.35
 SHORTEST_WAIT_SECONDS = 0.005
 """Meters that are always in a hurry must not make it a busy loop."""
 LONGEST_LOOK_SECONDS = 0.2

@@ -159,7 +159,7 @@ def test_what_was_noted_waits_for_who_asks_but_not_for_longer_than_half_a_second
         assert time.monotonic() - began < 2 * 0.45
 
 
-def test_twenty_seconds_after_the_last_block_began_it_reads_half_as_often_until_somebody_comes_or_waits() -> None:
+def test_fifteen_seconds_after_the_last_block_began_it_reads_less_often_until_somebody_comes_or_waits() -> None:
     meters, later = metered(), 0.0
     sampler = Sampler(meters, Look(), BoardUse, Ticks(), lambda: time.monotonic() + later)
     try:
@@ -167,13 +167,13 @@ def test_twenty_seconds_after_the_last_block_began_it_reads_half_as_often_until_
         assert eventually(lambda: "read" in meters.calls)
         time.sleep(0.5)
         assert "ease" not in meters.calls
-        later = 20.5
+        later = 15.5
         assert eventually(lambda: meters.calls.count("ease") == 1)
         before = meters.calls.count("read")
         sampler.hold()
         assert eventually(lambda: "hasten" in meters.calls)
         assert eventually(lambda: meters.calls.count("read") > before)
-        later = 41.0
+        later = 31.5
         assert eventually(lambda: meters.calls.count("ease") == 2)
         sampler.hurry()
         assert eventually(lambda: meters.calls.count("hasten") == 2)
