@@ -121,7 +121,7 @@ def _ahead(log: EpochLog, passed: Sequence[Passed], used: Used, left: int) -> tu
 def _intensity(passed: Sequence[Passed], price: Price, forecast: Forecast | None, wall: float, seconds: float) -> Range:
     if forecast is not None:
         return mean_intensity(forecast, wall, seconds)
-    share = spread_of([one.grams / one.joules for one in passed if one.joules > 0])
+    share = spread_of([one.grams / one.joules for one in passed if one.joules > 0], seconds)
     return around(float(price.grams_per_kwh), share)
 
 

@@ -1,13 +1,11 @@
-"""Prediction: laws that hold for all runs, and how often the truth lies within the interval, made up and recorded."""
+"""Prediction: laws that hold for all runs, and how often the truth lies within the interval of made-up runs."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import random
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,8 +14,6 @@ from hypothesis import strategies as st
 from carbon_exporter.sdk.prediction import Range, around, mean_intensity, product, rest_of, spread_of
 
 AMOUNTS = st.lists(st.floats(0.01, 1e6), min_size=1, max_size=40)
-RECORDED = json.loads((Path(__file__).parent / "recorded/runs.json").read_text())
-"""What epochs of real trainings took, as support/record_runs.py has measured them."""
 RUNS = 400
 """Of each kind: a coverage of 0.95 is then known to about 0.02."""
 
@@ -109,19 +105,6 @@ def test_after_a_fifth_of_a_steady_run_the_prediction_is_within_a_tenth_and_most
     assert sum((one.high - one.low) / 2 <= 0.1 * truth for one, truth in told) > 0.97 * RUNS
 
 
-@pytest.mark.parametrize("what", ["joules", "seconds"])
-def test_the_interval_contains_the_truth_of_recorded_runs_in_more_than_90_of_100(what: str) -> None:
-    held = []
-    for recorded in RECORDED:
-        epochs = recorded[what]
-        for share in (0.2, 0.5, 0.8):
-            done = epochs[: round(share * len(epochs))]
-            _, low, high = rest_of(done, len(epochs) - len(done)).plus(math.fsum(done))
-            held.append(low <= math.fsum(epochs) <= high)
-    assert len(held) == 162
-    assert sum(held) > 0.9 * len(held)
-
-
 def day(chance: random.Random) -> Callable[[float], float]:
     """A synthetic grid: two humps a day, the sun in between, and weather that changes by the hour."""
     mean, sun, phase = chance.uniform(30, 600), chance.uniform(0.05, 0.4), chance.uniform(0, 86400)
@@ -146,7 +129,7 @@ def test_grams_are_within_their_interval_on_a_grid_that_varies(foreseen: bool) -
         prices = [grid((number + 0.5) * seconds) for number in range(len(epochs))]
         truth = math.fsum(joules * price for joules, price in zip(epochs, prices, strict=True))
         used = math.fsum(joules * price for joules, price in zip(done, prices, strict=False))
-        rate = around(grid(now), spread_of(prices[: len(done)]))
+        rate = around(grid(now), spread_of(prices[: len(done)], seconds * left))
         if foreseen:
             rate = mean_intensity(lambda at: error * grid(at), now, seconds * left)  # noqa: B023
         _, low, high = product(rest_of(done, left), rate).plus(used)
@@ -156,10 +139,16 @@ def test_grams_are_within_their_interval_on_a_grid_that_varies(foreseen: bool) -
 
 def test_bounds_of_a_forecast_are_taken_as_they_are() -> None:
     assert mean_intensity(lambda _: (100.0, 90.0, 130.0), 0.0, 3600.0) == pytest.approx((100.0, 90.0, 130.0))
-    assert mean_intensity(lambda _: 100.0, 0.0, 3600.0) == pytest.approx((100.0, 90.0, 110.0))
+    assert mean_intensity(lambda _: 100.0, 0.0, 3600.0) == pytest.approx((100.0, 70.0, 130.0))
 
 
-@given(st.lists(st.floats(0.1, 100.0), max_size=20))
-def test_a_price_that_stays_makes_the_interval_no_wider(ratios: list[float]) -> None:
-    assert spread_of([5.0] * len(ratios)) == 0
-    assert spread_of(ratios) >= 0
+@given(st.lists(st.floats(0.1, 100.0), max_size=20), st.floats(0.0, 1e7))
+def test_a_price_that_stays_makes_the_interval_no_wider(ratios: list[float], ahead: float) -> None:
+    assert spread_of([5.0] * len(ratios), ahead) == 0
+    assert 0 <= spread_of(ratios, ahead) <= spread_of(ratios, 2 * ahead)
+
+
+def test_one_that_varies_may_go_on_to_do_so_the_more_the_longer_it_is() -> None:
+    assert spread_of([50.0, 51.0], 3600.0) == pytest.approx(0.2)
+    assert spread_of([50.0, 51.0], 4 * 3600.0) == pytest.approx(0.4)
+    assert spread_of([50.0, 51.0], 1e9) == 1.0

@@ -1,20 +1,22 @@
 """Records what epochs of real trainings took, for the test of predictions: a small network that learns on this machine.
 
-    PYTHONPATH=tests python -m support.record_runs > tests/sdk/recorded/runs.json
+    PYTHONPATH=tests python -m support.record_runs [--seed 8] [--runs 10] [--batches 24] [--kinds steady ...]
 
 Each epoch is a block of the SDK, whose energy is measured where there is a meter and estimated from load where there is
 none; the file says which. `steady` epochs are all alike, `warming` ones make their data in the first, `alternating`
-ones are followed by a validation at every second to fifth. Needs torch, and four minutes. The file that is there is of
-two such recordings: seed 8, ten runs of each kind, epochs of 24 batches; and seed 9, eight of each, of 24 or 48.
+ones are followed by a validation at every second to fifth. Needs torch, and minutes. `sdk/recorded/runs.json` is of
+two such recordings: seed 8, ten runs of each kind, epochs of 24 batches; and seed 9, eight of each, of 24 or 48: some
+tenths of a second. `sdk/recorded/long_runs.json` has epochs of seconds: seed 10, twelve steady runs, 384 batches.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,11 +26,7 @@ from carbon_exporter.sdk.span import CarbonSpan
 from carbon_exporter.units import JOULES_PER_KWH
 
 KINDS = ("steady", "warming", "alternating")
-RUNS = 10
-"""Of each kind."""
 LEAST_EPOCHS, MOST_EPOCHS = 20, 50
-BATCHES = (24, 48)
-"""Of an epoch, which is then a tenth of a second long, or a few."""
 WAIT_SECONDS = 5.0
 
 
@@ -66,10 +64,10 @@ def task(chance: random.Random) -> Task:
     return Task(learn, validate, make_data)
 
 
-def run(kind: str, chance: random.Random) -> dict[str, object]:
+def run(kind: str, chance: random.Random, choices: Sequence[int]) -> dict[str, object]:
     """One run: joules and seconds of each of its epochs."""
     work, epochs = task(chance), chance.randint(LEAST_EPOCHS, MOST_EPOCHS)
-    batches, period = chance.choice(BATCHES), chance.randint(2, 5)
+    batches, period = chance.choice(choices), chance.randint(2, 5)
     spans: list[CarbonSpan] = []
     for number in range(epochs):
         with carbon_span(f"epoch of a {kind} run") as span:
@@ -93,13 +91,19 @@ def run(kind: str, chance: random.Random) -> dict[str, object]:
 
 
 def main() -> None:
-    """Write the file."""
+    """Print the recording."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed", type=int, default=8)
+    parser.add_argument("--runs", type=int, default=10, help="of each kind")
+    parser.add_argument("--batches", type=int, nargs="+", default=[24], help="of an epoch")
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
+    asked = parser.parse_args()
     torch.set_num_threads(1)
-    chance = random.Random(8)  # noqa: S311 - sizes, not secrets
+    chance = random.Random(asked.seed)  # noqa: S311 - sizes, not secrets
     with carbon_span("warm") as warm:
         while warm.quality == "none":
             time.sleep(0.05)
-    runs = [run(kind, chance) for _ in range(RUNS) for kind in KINDS]
+    runs = [run(kind, chance, asked.batches) for _ in range(asked.runs) for kind in asked.kinds]
     sys.stdout.write("[\n " + ",\n ".join(map(json.dumps, runs)) + "\n]\n")
 
 
