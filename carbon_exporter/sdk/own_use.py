@@ -24,7 +24,7 @@ from carbon_exporter.sdk.presence import Presence
 __all__ = ["OwnUse", "UsePoint"]
 
 ALONE_SECONDS = 0.45
-"""With no descendants nothing else is looked for in this time."""
+"""With no descendants nothing else is looked for in this time: what measures itself takes longer to get ready."""
 ROOT_NAMESPACE = "pid:[4026531836]"
 """The host's own numbering of processes: PROC_PID_INIT_INO of the kernel's include/linux/proc_ns.h."""
 
@@ -85,7 +85,7 @@ class OwnUse:
         at, cpu_seconds = self._clock(), time.process_time()
         if at < self._alone_until and not self.needs_busy:
             last = self._last
-            return UsePoint(at, cpu_seconds, last.children_seconds, last.memory_bytes, last.busy_seconds)
+            return UsePoint(at, cpu_seconds, last.children_seconds, last.memory_bytes, 0.0)
         tree = self._tree
         tree.look(self._presence.announced)
         pids = tree.pids
