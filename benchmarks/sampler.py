@@ -2,8 +2,9 @@
 
 A real process on a node of two packages, each with memory, and one board, whose counters move: its CPU time in an open
 span, less that of the same process without one. Both sleep. Once within a long span, in which the sampler is calm, once
-with a short one in it every now and then, so that it never is. Beside them stands what a thread costs that does no more
-than to wake up and read files as often: less is not to be had by any Python program on this machine.
+with a short one in it every now and then, so that it never is; without an exporter, where it reads the meters itself,
+and with one. Beside them stands what a thread costs that does no more than to wake up and read files as often: less is
+not to be had by any Python program on this machine.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from support.exporter import Exporter
 from support.fakenvml import FakeNvml, environment
 from support.powercap import PowercapTree
 
@@ -65,24 +68,38 @@ print(time.process_time() - began)
 
 def figures(plan: Plan) -> Iterator[Figure]:
     """Percent of one core."""
-    seconds = plan.seconds(30, 4)
+    seconds = plan.seconds(20, 4)
     with tempfile.TemporaryDirectory() as folder:
         environ = _node(Path(folder))
-        runs = [_run(Path(folder), environ, seconds) for _ in range(plan.runs)]
+        with _exporter(Path(folder), environ) as socket:
+            runs = [_run(Path(folder), environ, socket, seconds) for _ in range(plan.runs)]
     percent = [tuple(100 * one / seconds for one in used) for used in zip(*runs, strict=True)]
-    note = f"over {seconds:g} s, 10 readings in 3 s of one board and two packages, 1 of their memory"
+    note = f"over {seconds:g} s, one board and two packages, 10 readings in 3 s"
+    short = f"one of {_SHORT_SECONDS:g} s after the other: 10 readings a second"
     yield Figure("an open span's CPU of one core", percent[0], "%", CORE_LIMIT, note)
-    note = f"one of {_SHORT_SECONDS:g} s after the other: 10 readings a second, 2 of memory"
-    yield Figure("  with short ones in it", percent[1], "%", CORE_LIMIT, note)
-    yield Figure("  a bare thread", percent[2], "%", None, f"{_READS} times a second {_FILES} files, and nothing else")
+    yield Figure("  with short ones in it", percent[1], "%", CORE_LIMIT, short)
+    yield Figure("  the same, with an exporter", percent[2], "%", CORE_LIMIT, f"{note}, all of them the exporter's")
+    yield Figure("  with short ones in it", percent[3], "%", CORE_LIMIT, short)
+    yield Figure("  a bare thread", percent[4], "%", None, f"{_READS} times a second {_FILES} files, and nothing else")
 
 
-def _run(folder: Path, environ: Mapping[str, str], seconds: float) -> tuple[float, float, float]:
-    """CPU seconds of a long span, of short ones within one, and of a thread that only reads files."""
+def _run(folder: Path, environ: Mapping[str, str], socket: str, seconds: float) -> tuple[float, ...]:
+    """CPU seconds of a long span and of short ones, without and with an exporter, and of a thread that reads files."""
     nothing = _used("none", environ, seconds)
     files = [str(path) for path in sorted(folder.glob("sys/class/powercap/*/energy_uj"))][:_FILES]
     bare = subprocess.check_output([sys.executable, "-c", _BARE, str(1 / _READS), str(seconds), *files], text=True)
-    return _used("span", environ, seconds) - nothing, _used("short", environ, seconds) - nothing, float(bare) - nothing
+    places = (environ, {**environ, "CARBON_SDK_SOCKET": socket})
+    used = [_used(what, place, seconds) for place in places for what in ("span", "short")]
+    return (*(one - nothing for one in used), float(bare) - nothing)
+
+
+@contextmanager
+def _exporter(folder: Path, environ: Mapping[str, str]) -> Iterator[str]:
+    """One on this node; its socket."""
+    socket = f"{folder}/sdk.sock"
+    flags = (f"--path.sysfs={folder}/sys", f"--sdk.socket={socket}", f"--storage.path={folder}/state")
+    with Exporter(*flags, environ={name: value for name, value in environ.items() if name != "CARBON_SDK_SOCKET"}):
+        yield socket
 
 
 def _node(folder: Path) -> Mapping[str, str]:

@@ -1,6 +1,6 @@
 """The link to the node's exporter: whole devices' energy in, running totals of spans out, over one Unix socket.
 
-It has no thread. The sampler's thread looks in about ten times a second: what has come is taken, what is due is handed
+It has no thread. The sampler's thread looks in about ten times a second: what has come is kept, what is due is handed
 to the kernel as far as that takes it, and nothing ever waits but `connect`, `wait` not even that, and `close` for a
 given time. If the exporter dies, the link calls again on the same path, with the same session, and tells what was not
 yet safe; energy of the time in between is not known, and nothing else steps in for it.
@@ -14,7 +14,6 @@ import logging
 import math
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
@@ -26,9 +25,10 @@ from carbon_exporter.errors import CarbonExporterError
 from carbon_exporter.publish import handoff_wire as wire
 from carbon_exporter.sdk.base import BoardUse, Identity, Machine, Price
 from carbon_exporter.sdk.line_socket import LineSocket, knock
+from carbon_exporter.sdk.told_energy import ToldEnergy
 from carbon_exporter.sdk.told_rows import ToldRows
-from carbon_exporter.sensors.base import Device, Quality
-from carbon_exporter.units import GramsPerKwh, Joules, Watts
+from carbon_exporter.sensors.base import Device
+from carbon_exporter.units import GramsPerKwh
 
 __all__ = ["ExporterLink"]
 
@@ -45,10 +45,11 @@ LAST_WORDS_SECONDS = 0.05
 """How long an exporter may take to read the end of a session: it may lose what it had not read when we hang up."""
 _LATE_SECONDS = 0.02
 """How soon to look again for a message that is late."""
+CALM_SECONDS = 0.3
+"""Between two looks while nobody is in need of fine readings."""
 _BEHIND_SECONDS = 0.004
 """How far behind its period a message may be and still be on time."""
 _POLL_SECONDS = 0.005
-_MOST_SLICES = 4096
 _MOST_WARNINGS = 8
 
 
@@ -66,10 +67,10 @@ class ExporterLink:
         self._hello: wire.Hello | None = None
         self._welcome: wire.Welcome | None = None
         self._price: Price | None = None
-        self._devices: dict[str, tuple[Device, Quality]] = {}
-        self._slacks: dict[str, float] = {}
+        self._energy = ToldEnergy()
+        self.slack: Callable[[str], float] = self._energy.slack
         self._boards: BoardUse | None = None
-        self._slices: deque[EnergySlice] = deque(maxlen=_MOST_SLICES)
+        self._calm = False
         self._account: SpanAccount | None = None
         self._rows = ToldRows()
         self.run_sums: Mapping[str, wire.RunSum] = {}
@@ -102,7 +103,7 @@ class ExporterLink:
     @property
     def devices(self) -> tuple[Device, ...]:
         """All devices that the exporter measures."""
-        return tuple(device for device, _ in self._devices.values())
+        return self._energy.devices
 
     @property
     def machine(self) -> Machine:
@@ -134,28 +135,26 @@ class ExporterLink:
                 f"no exporter answers at {self._path}", remedy="start it: systemctl start carbon-exporter"
             )
 
-    def slack(self, device: str) -> float:
-        """How far the ends of this device's slices may be from what its counter meant, in seconds."""
-        return self._slacks.get(device, 0.0)
-
     def read(self) -> Sequence[EnergySlice]:
         """Energy that has come since the last look. Asks for more where `pause` had said enough."""
         self._watch_wanted = True
         self._turn()
-        slices = list(self._slices)
-        self._slices.clear()
-        return slices
+        return self.take()
 
     def glance(self) -> bool:
-        """Always: a message is made into energy when it has come."""
-        return True
+        """Keep what has come; whether `read` is wanted, to ask for more."""
+        self._turn()
+        return not self._watch_wanted
 
     def ease(self, *, calm: bool) -> None:
-        """Nothing changes: the exporter reads as finely as the most demanding of its scripts wants it."""
+        """Whether to look in less often; if not any more, soon, to be there again when messages come."""
+        self._calm = calm
+        if not calm and self._welcome is not None:
+            self._news = min(self._news, self._clock() - self._welcome.period)
 
     def take(self) -> Sequence[EnergySlice]:
-        """Nothing: `read` has it all."""
-        return ()
+        """Energy by what has come since the last time. Any thread, one at a time with `read`."""
+        return self._energy.take(self._warn)
 
     def wait(self) -> float:
         """Seconds until the next message is due; seconds until the next call while the exporter is away."""
@@ -163,6 +162,7 @@ class ExporterLink:
         if self._socket is None:
             return max(0.0, self._called + self._retry - now)
         period = self._welcome.period if self._welcome else FIRST_RETRY
+        period = max(period, CALM_SECONDS) if self._calm else period
         due = self._news + period + _BEHIND_SECONDS - now
         if due > 0:
             return due
@@ -176,7 +176,7 @@ class ExporterLink:
         """No energy is wanted until the next `read`."""
         self._watch_wanted = False
         self._turn()
-        self._slices.clear()
+        self._energy.clear()
 
     def start(self, account: SpanAccount, identity: Identity) -> None:
         """Tell of this account from now on; `identity` as the exporter has told it."""
@@ -269,7 +269,10 @@ class ExporterLink:
     def _hear(self) -> None:
         """All that has come. Raises `EOFError` once the exporter has hung up."""
         for line in self._socket.hear() if self._socket else ():
-            self._take(line)
+            if self._energy.note(line):
+                self._news = self._clock()
+            else:
+                self._take(line)
 
     def _take(self, line: bytes) -> None:
         try:
@@ -284,7 +287,8 @@ class ExporterLink:
     def _on(self, message: wire.FromExporter) -> None:
         """What a message of the exporter changes here."""
         if isinstance(message, wire.Energy):
-            self._on_energy(message)
+            self._news = self._clock()
+            self._energy.note_understood(message)
         elif isinstance(message, wire.Seen):
             self._rows.seen(message.number)
             self.run_sums = {one.run: one for one in message.runs}
@@ -304,22 +308,7 @@ class ExporterLink:
             self._give_up(f"the exporter speaks version {welcome.version}, not {wire.VERSION}: install one release")
         self._welcome, self._welcomed, self._retry = welcome, True, FIRST_RETRY / 2
         self._news = self._clock()
-        self._know(welcome.devices)
-
-    def _on_energy(self, energy: wire.Energy) -> None:
-        self._news = self._clock()
-        if energy.devices:
-            self._know(energy.devices)
-        for row in energy.slices:
-            known = self._devices.get(row.device)
-            if known is not None and row.start < row.end and row.joules >= 0:
-                device, quality = known
-                self._slices.append(EnergySlice(device, row.start, row.end, Joules(row.joules), quality))
-                self._slacks[row.device] = max(row.slack, 0.0)
-
-    def _know(self, rows: Sequence[wire.DeviceRow]) -> None:
-        """All devices anew; the mapping is replaced, for other threads read it."""
-        self._devices = {row.name: (_device(row), _quality(row.quality)) for row in rows}
+        self._energy.know(welcome.devices)
 
     def _say(self) -> None:
         """Hand lines to the kernel until it takes no more or nothing is due."""
@@ -376,18 +365,3 @@ def _within_limits(hello: wire.Hello) -> wire.Hello:
     """The same with texts that the wire takes."""
     texts = {field: wire.fit(getattr(hello, field)) for field in ("job", "run", "rank")}
     return msgspec.structs.replace(hello, **texts)
-
-
-def _device(row: wire.DeviceRow) -> Device:
-    """The device as the sensors' room has it; a counter's range and the like stay with the exporter."""
-    most = None if row.max_power is None else Watts(row.max_power)
-    named = (row.name, row.kind, row.sensor, row.vendor, row.model, row.uuid)
-    return Device(*named, max_power=most, period=row.period)
-
-
-def _quality(text: str) -> Quality:
-    """How a device's numbers are got; the worst that can be where the exporter's word for it is not known here."""
-    try:
-        return Quality(text)
-    except ValueError:
-        return Quality.DEFAULT

@@ -26,6 +26,7 @@ from carbon_exporter.publish.handoff_wire import (
     Spans,
 )
 from carbon_exporter.sdk.exporter_link import ExporterLink
+from carbon_exporter.sdk.told_energy import MOST_WAITING
 
 
 def _is_dead(link: ExporterLink) -> bool:
@@ -202,11 +203,11 @@ def test_a_script_that_has_much_to_say_is_no_flood() -> None:
 
 def test_energy_that_nobody_takes_is_bounded() -> None:
     with handoff_peer() as peer, linked(peer) as link:
-        many = Energy(tuple(SliceRow("cpu0", n, n + 1.0, 1.0, 0.0) for n in range(500)))
+        many = Energy(tuple(SliceRow("cpu0", n, n + 1.0, 1.0, 0.0) for n in range(5)))
         told = 0
-        while told < 20:
+        while told < MOST_WAITING + 20:
             peer.say(many)
             link.tell()
             told += 1
-        telling(link, lambda: len(link._slices) == 4096)
-        assert len(link.read()) == 4096
+        telling(link, lambda: len(link._energy._waiting) == MOST_WAITING)
+        assert len(link.read()) == 5 * MOST_WAITING
