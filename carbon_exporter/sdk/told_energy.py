@@ -7,7 +7,8 @@ in a row: the processor's caches have forgotten how.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -60,8 +61,7 @@ class ToldEnergy:
     def take(self, warn: Callable[[str], None]) -> list[EnergySlice]:
         """Energy by the messages since the last time, in their order. `warn` is told of those that make no sense."""
         found: list[EnergySlice] = []
-        for _ in range(len(self._waiting)):
-            message = self._waiting.popleft()
+        for message in self._waited():
             try:
                 energy = wire.decode_exporter(message) if isinstance(message, bytes) else message
             except msgspec.DecodeError as error:
@@ -76,6 +76,12 @@ class ToldEnergy:
     def clear(self) -> None:
         """Nobody wants what has come."""
         self._waiting.clear()
+
+    def _waited(self) -> Iterator[bytes | wire.FromExporter]:
+        """What is there, the oldest first; more may come meanwhile, and another thread may clear it."""
+        with suppress(IndexError):
+            while True:
+                yield self._waiting.popleft()
 
     def _slices(self, energy: wire.Energy) -> list[EnergySlice]:
         """Those of devices that are known, and that can be."""

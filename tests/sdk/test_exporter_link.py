@@ -83,6 +83,39 @@ def test_the_wait_is_until_the_next_message_is_due() -> None:
         link.close(0.0)
 
 
+def test_a_glance_keeps_what_comes_and_energy_is_made_of_it_when_it_is_taken() -> None:
+    with handoff_peer() as peer, linked(peer) as link:
+        assert link.glance(), "nobody has asked for energy yet"
+        link.read()
+        assert not link.glance()
+        peer.say(energy(), energy("gpu0", joules=30.0), type(GRID)("DE", 350.0, 1.0, "live", "live", "x"))
+        until(lambda: link.glance() or (link.price and link.price.region == "DE"))
+        assert [(one.device.name, one.joules) for one in link.take()] == [("cpu0", 5.0), ("gpu0", 30.0)]
+        assert link.take() == []
+        link.pause()
+        assert link.glance(), "the next reading asks for more"
+
+
+def test_energy_is_known_whatever_a_message_begins_with() -> None:
+    with handoff_peer() as peer, linked(peer) as link:
+        link.read()
+        peer.say_bytes(b'{"slices":[["cpu0",1.0,1.1,5.0,0.002]],"type":"energy"}\n')
+        assert [one.joules for one in slices(link)] == [5.0]
+
+
+def test_in_calm_it_looks_in_less_often_and_when_that_ends_soon() -> None:
+    with handoff_peer() as peer:
+        now = [100.0]
+        link = ExporterLink(peer.path, hello, clock=lambda: now[0])
+        assert link.connect()
+        assert link.wait() == pytest.approx(0.104)
+        link.ease(calm=True)
+        assert link.wait() == pytest.approx(0.304)
+        link.ease(calm=False)
+        assert 0 < link.wait() < 0.05
+        link.close(0.0)
+
+
 def test_a_slice_that_cannot_be_is_left_out() -> None:
     with handoff_peer() as peer, linked(peer) as link:
         odd = (("cpu0", 2.0, 1.0, 5.0), ("cpu0", 1.0, 1.0, 5.0), ("cpu0", 1.0, 2.0, -5.0))

@@ -90,9 +90,14 @@ def test_what_is_no_exporter_is_hung_up_on(caplog: pytest.LogCaptureFixture) -> 
     assert "no exporter" in caplog.text
 
 
-def test_a_message_that_is_not_understood_is_left_out_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "line", [b'{"type":"future","x":1}\n', b'{"type":"energy","slices":7}\n', b'{"type":"energy"\n']
+)
+def test_a_message_that_is_not_understood_is_left_out_and_said_once(
+    line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     with handoff_peer() as peer, linked(peer) as link:
-        peer.say_bytes(b'{"type":"future","x":1}\n' * 3)
+        peer.say_bytes(line * 3)
         peer.say(energy())
         assert len(slices(link)) == 1
         assert link.alive
