@@ -25,9 +25,8 @@ def started(kind: str, folder: Path, board_watts: float) -> subprocess.Popen[str
     own = {key: value for key, value in os.environ.items() if not key.startswith(("CARBON_", "OTEL_"))}
     places = {"CARBON_EXPORTER_PATH_SYSFS": str(folder / "sys"), "CARBON_SDK_SOCKET": str(folder / "nobody")}
     environ = {**own, **environment(fake), **places, "CUDA_VISIBLE_DEVICES": "0", "HOME": str(folder)}
-    return subprocess.Popen(
-        [sys.executable, predicted_script.__file__, kind], env=environ, stdout=subprocess.PIPE, text=True
-    )
+    command, pipe = [sys.executable, predicted_script.__file__, kind], subprocess.PIPE
+    return subprocess.Popen(command, env=environ, stdin=pipe, stdout=pipe, text=True)
 
 
 def within(number: float, told: list[float]) -> bool:
@@ -44,6 +43,13 @@ def test_after_a_fifth_of_its_epochs_a_run_knows_what_it_will_take_to_a_tenth(tm
                 folder = tmp_path / f"{kind}-{number}"
                 (folder / "sys").mkdir(parents=True)
                 scripts.append((kind, stack.enter_context(started(kind, folder, 150 + 100 * number))))
+        for _, script in scripts:
+            assert script.stdout is not None
+            assert script.stdout.readline() == "ready\n"
+        for _, script in scripts:
+            assert script.stdin is not None
+            script.stdin.write("begin\n")
+            script.stdin.flush()
         found = [(kind, json.loads(script.communicate(timeout=100)[0])) for kind, script in scripts]
     held, wide, off = 0, list[float](), list[float]()
     for kind, told in found:
