@@ -16,8 +16,14 @@ from support.turns import boards_turn
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
-LONGEST = ("test_durable.py", "test_nvidia_energy.py", "test_end_to_end.py", "test_containers_energy.py")
-"""Most of a minute and more each, with little work for the machine in it; the last measures others' work the better."""
+LONGEST = (
+    "test_containers_energy.py",
+    "test_durable.py",
+    "test_end_to_end.py",
+    "test_nvidia_energy.py",
+    "test_predicted_runs.py",
+)
+"""Half a minute and more each, with little work for the machine in it; or they measure time, and want little beside."""
 LONG = ("test_nvidia_faults.py", "test_slurm_jobs.py", "test_many_jobs.py", "test_sum.py")
 """Begun in the middle: they would be last by the number of their tests."""
 MIDDLE = 30
