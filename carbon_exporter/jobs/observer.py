@@ -15,6 +15,7 @@ from time import perf_counter
 
 from carbon_exporter.errors import JobResolutionError
 from carbon_exporter.jobs.base import UNATTRIBUTED, Activity, Allocation, Job, ResolverHealth, Usage
+from carbon_exporter.jobs.carry import Carry, fit
 from carbon_exporter.jobs.cgroups import CgroupTree, find_hierarchy
 from carbon_exporter.jobs.groups import Groups, Use
 from carbon_exporter.jobs.marked import Mark, MarkedProcesses
@@ -57,6 +58,7 @@ class Observer:
             self._namer,
         )
         self._last: tuple[float, CpuTimes] | None = None
+        self._carry = Carry()
         self._seconds = {"environment": 0.0, "cgroup": 0.0, "gpu": 0.0}
         self._on_boards: set[int] = set()
         """Processes that somebody has asked about since the last look."""
@@ -82,7 +84,7 @@ class Observer:
         last, self._last = self._last, (now, times)
         if last is None or now <= last[0]:
             return None
-        return Activity(
+        seen = Activity(
             start=last[0],
             end=now,
             cpus=times.cpus,
@@ -91,6 +93,8 @@ class Observer:
             memory_used=memory.total - memory.available,
             usages=tuple(Usage(job, s.cpu_seconds, s.memory_bytes, s.cpus_reserved) for job, s in sums.items()),
         )
+        activity, self._carry = fit(seen, self._carry)
+        return activity
 
     def job_of(self, pid: int) -> Job:
         """The job of a process on a board, living or just ended; `_unattributed_` if it is not known. Never raises.
