@@ -1,10 +1,10 @@
 """What does a span cost the processor while it is open and nothing happens? In percent of one core.
 
 A real process on a node of two packages, each with memory, and one board, whose counters move: its CPU time in an open
-span, less that of the same process without one. Both sleep. Once within a long span, in which the sampler is calm, once
-with a short one in it every now and then, so that it never is; without an exporter, where it reads the meters itself,
-and with one. Beside them stands what a thread costs that does no more than to wake up and read files as often: less is
-not to be had by any Python program on this machine.
+span, less that of the same process without one. Both sleep. Once within a long span, in which meters are read less
+often than at its beginning, once with short ones in it, so that they never are; without an exporter, where it reads the
+meters itself, and with one. Beside them stands what a thread costs that does no more than to wake up and read files as
+often: less is not to be had by any Python program on this machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CORE_LIMIT = 0.5
 _WARM_SECONDS = {"none": 0.5, "short": 8.0, "span": 18.0}
 """Until everything is loaded, the counter's rhythm is known, and a long span is one."""
 _SHORT_SECONDS = 2.5
-"""Of a short span: shorter than it takes the sampler to become calm."""
+"""Of a short span: so short that meters are read as finely as ever."""
 _READS, _FILES = 10, 4
 """A second, and each time."""
 _SCRIPT = """

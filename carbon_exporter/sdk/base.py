@@ -120,8 +120,8 @@ class Meters(Protocol):
     def glance(self) -> bool:
         """Note what counters show now, as cheaply as can be; whether `read` is wanted at once."""
 
-    def ease(self, *, calm: bool) -> None:
-        """Whether to read less finely, for no block begins or is young; if not any more, the next `glance` reads."""
+    def ease(self, grain: float) -> None:
+        """Read every `grain` seconds; if that is finer than before, the next `glance` does so at once."""
 
     def take(self) -> Sequence[EnergySlice]:
         """Energy by what was noted since the last call. Asks no meter; any thread, one at a time with `read`."""

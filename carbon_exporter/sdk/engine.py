@@ -67,9 +67,9 @@ class GatedMeters:
         """Energy since the last call."""
         return self._noted(self._meters.read())
 
-    def ease(self, *, calm: bool) -> None:
-        """Read less finely, or as finely as before."""
-        self._meters.ease(calm=calm)
+    def ease(self, grain: float) -> None:
+        """How finely to read."""
+        self._meters.ease(grain)
 
     def take(self) -> Sequence[EnergySlice]:
         """Energy by what was noted."""

@@ -45,8 +45,6 @@ LAST_WORDS_SECONDS = 0.05
 """How long an exporter may take to read the end of a session: it may lose what it had not read when we hang up."""
 _LATE_SECONDS = 0.02
 """How soon to look again for a message that is late."""
-CALM_SECONDS = 0.3
-"""Between two looks while nobody is in need of fine readings."""
 _BEHIND_SECONDS = 0.004
 """How far behind its period a message may be and still be on time."""
 _POLL_SECONDS = 0.005
@@ -70,7 +68,7 @@ class ExporterLink:
         self._energy = ToldEnergy()
         self.slack: Callable[[str], float] = self._energy.slack
         self._boards: BoardUse | None = None
-        self._calm = False
+        self._grain = 0.0
         self._account: SpanAccount | None = None
         self._rows = ToldRows()
         self.run_sums: Mapping[str, wire.RunSum] = {}
@@ -146,10 +144,10 @@ class ExporterLink:
         self._turn()
         return not self._watch_wanted
 
-    def ease(self, *, calm: bool) -> None:
-        """Whether to look in less often; if not any more, soon, to be there again when messages come."""
-        self._calm = calm
-        if not calm and self._welcome is not None:
+    def ease(self, grain: float) -> None:
+        """Look in every `grain` seconds; if that is more often, soon, to be there again when messages come."""
+        finer, self._grain = grain < self._grain, grain
+        if finer and self._welcome is not None:
             self._news = min(self._news, self._clock() - self._welcome.period)
 
     def take(self) -> Sequence[EnergySlice]:
@@ -162,7 +160,7 @@ class ExporterLink:
         if self._socket is None:
             return max(0.0, self._called + self._retry - now)
         period = self._welcome.period if self._welcome else FIRST_RETRY
-        period = max(period, CALM_SECONDS) if self._calm else period
+        period = max(period, self._grain)
         due = self._news + period + _BEHIND_SECONDS - now
         if due > 0:
             return due

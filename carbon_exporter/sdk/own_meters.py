@@ -30,8 +30,8 @@ LINUX: tuple[Entry, ...] = tuple(
 )
 PORTABLE: tuple[Entry, ...] = (Entry("model", "carbon_exporter.sdk.portable_meters"),)
 
-STEADY_SECONDS, EASY_SECONDS = 0.1, 0.3
-"""Between two readings of counters: of those that edges of blocks may soon need, and while there is no hurry."""
+STEADY_SECONDS = 0.1
+"""Between two readings of counters, until it is told otherwise."""
 CLOSEST_SECONDS = 0.04
 """Between two readings of counters that move all the time."""
 TOGETHER_SECONDS = 0.03
@@ -141,11 +141,11 @@ class OwnMeters:
         except Exception:  # noqa: BLE001 - `read` meets it too, and says what it is
             return True
 
-    def ease(self, *, calm: bool) -> None:
-        """Whether counters may be read a third as often; if not any more, they are read at the next `glance`."""
-        self._grain = EASY_SECONDS if calm else STEADY_SECONDS
+    def ease(self, grain: float) -> None:
+        """Read counters every `grain` seconds; if that is finer than before, at the next `glance`."""
+        self._grain = grain
         for source in self._sources:
-            source.ease(self._grain)
+            source.ease(grain)
 
     def take(self) -> Sequence[EnergySlice]:
         """Energy of whole devices by what was noted since the last call, in order of time."""

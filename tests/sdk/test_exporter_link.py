@@ -109,9 +109,9 @@ def test_in_calm_it_looks_in_less_often_and_when_that_ends_soon() -> None:
         link = ExporterLink(peer.path, hello, clock=lambda: now[0])
         assert link.connect()
         assert link.wait() == pytest.approx(0.104)
-        link.ease(calm=True)
+        link.ease(0.3)
         assert link.wait() == pytest.approx(0.304)
-        link.ease(calm=False)
+        link.ease(0.1)
         assert 0 < link.wait() < 0.05
         link.close(0.0)
 

@@ -127,10 +127,10 @@ def test_in_calm_counters_are_read_less_often_and_at_once_when_it_ends(fake: Fak
     meters.open()
     measured(meters, 1.5)
     closely = glanced(2)
-    meters.ease(calm=True)
+    meters.ease(0.3)
     glanced(0.3)
     assert glanced(2) <= 0.5 * closely
-    meters.ease(calm=False)
+    meters.ease(0.1)
     assert meters.wait() == 0.0
     before = sum(fake.boards[0].calls.values())
     meters.glance()

@@ -159,24 +159,30 @@ def test_what_was_noted_waits_for_who_asks_but_not_for_longer_than_half_a_second
         assert time.monotonic() - began < 2 * 0.45
 
 
-def test_fifteen_seconds_after_the_last_block_began_it_reads_less_often_until_somebody_comes_or_waits() -> None:
+def test_the_longer_ago_the_last_block_began_the_less_often_it_reads_until_somebody_comes_or_waits() -> None:
     meters, later = metered(), 0.0
     sampler = Sampler(meters, Look(), BoardUse, Ticks(), lambda: time.monotonic() + later)
+
+    def eased() -> list[str]:
+        return [call for call in meters.calls if call.startswith("ease")]
+
     try:
         sampler.hold()
         assert eventually(lambda: "read" in meters.calls)
         time.sleep(0.5)
-        assert "ease" not in meters.calls
-        later = 15.5
-        assert eventually(lambda: meters.calls.count("ease") == 1)
+        assert eased() == []
+        later = 6.5
+        assert eventually(lambda: eased() == ["ease 0.2"])
+        later = 12.5
+        assert eventually(lambda: eased()[1:] == ["ease 0.3"])
         before = meters.calls.count("read")
         sampler.hold()
-        assert eventually(lambda: "hasten" in meters.calls)
+        assert eventually(lambda: eased()[2:] == ["ease 0.1"])
         assert eventually(lambda: meters.calls.count("read") > before)
         later = 31.5
-        assert eventually(lambda: meters.calls.count("ease") == 2)
+        assert eventually(lambda: eased()[3:] == ["ease 0.3"])
         sampler.hurry()
-        assert eventually(lambda: meters.calls.count("hasten") == 2)
+        assert eventually(lambda: eased()[4:] == ["ease 0.1"])
     finally:
         sampler.close(10.0)
 

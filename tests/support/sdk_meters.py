@@ -71,8 +71,8 @@ class CountedMeters:
     def glance(self) -> bool:
         return True
 
-    def ease(self, *, calm: bool) -> None:
-        self._note("ease" if calm else "hasten")
+    def ease(self, grain: float) -> None:
+        self._note(f"ease {grain:g}")
 
     def take(self) -> Sequence[EnergySlice]:
         return ()
