@@ -21,6 +21,7 @@ from carbon_exporter.sdk.base import BoardUse, Machine
 from carbon_exporter.sdk.board_use import board_use
 from carbon_exporter.sdk.own_source import Source
 from carbon_exporter.sensors.base import Device, Host, Quality, Reading, Sensor
+from carbon_exporter.sensors.pace import STEADY_SECONDS
 from carbon_exporter.sensors.registry import SENSORS, Entry, Finding, discover
 
 __all__ = ["LINUX", "PORTABLE", "OwnMeters"]
@@ -30,8 +31,6 @@ LINUX: tuple[Entry, ...] = tuple(
 )
 PORTABLE: tuple[Entry, ...] = (Entry("model", "carbon_exporter.sdk.portable_meters"),)
 
-STEADY_SECONDS = 0.1
-"""Between two readings of counters, until it is told otherwise."""
 CLOSEST_SECONDS = 0.04
 """Between two readings of counters that move all the time."""
 TOGETHER_SECONDS = 0.03

@@ -33,14 +33,13 @@ from carbon_exporter.sdk.odometer import Odometer
 from carbon_exporter.sdk.own_use import UsePoint
 from carbon_exporter.sdk.trouble import trouble
 from carbon_exporter.sensors.mailbox import Bell
+from carbon_exporter.sensors.pace import STEADY_SECONDS
 
 __all__ = ["Sampler"]
 
-FINEST_SECONDS = 0.1
-"""Between two readings of counters, while a block has just begun."""
 COARSER = ((6.0, 0.2), (12.0, 0.3))
-"""So long after the last block began, so many seconds: of a load that steps between 60 and 300 W every second, by
-simulation, 95 of 100 blocks are within 2 % at their end then, as they are after five seconds of the finest."""
+"""So long after the last block began, so many seconds between two readings of counters. Of a load that steps between 60
+and 300 W every second, by simulation, 95 of 100 blocks are then within 2 % at their end."""
 ENERGY_SECONDS, COARSER_ENERGY_SECONDS = 0.45, 0.95
 """Between two times that energy is made of what was noted: every fifth time of ten a second, later of five; with three
 every fourth."""
@@ -102,7 +101,7 @@ class Sampler:
         self._is_open = False
         self._retry_at, self._retry_after = -math.inf, FIRST_RETRY_SECONDS
         self._due = self._hurried_at = self._held_at = -math.inf
-        self._grain = FINEST_SECONDS
+        self._grain = STEADY_SECONDS
         """How often the meters have been told to read."""
         self._adding = threading.Lock()
         """Held while energy is made and added."""
@@ -116,7 +115,7 @@ class Sampler:
         """One more user. Any thread, about a microsecond; the very first starts the thread. Never raises."""
         self._users.append(None)
         self._held_at = self._clock()
-        if (self._resting or self._grain > FINEST_SECONDS) and not self._closed:
+        if (self._resting or self._grain > STEADY_SECONDS) and not self._closed:
             self._rouse()
 
     def release(self) -> None:
@@ -128,7 +127,7 @@ class Sampler:
     def hurry(self) -> None:
         """Somebody waits: make energy of each reading at once, for a second."""
         self._hurried_at = self._clock()
-        if self._grain > FINEST_SECONDS and not self._closed:
+        if self._grain > STEADY_SECONDS and not self._closed:
             self._rouse()
 
     def catch_up(self) -> None:
@@ -220,12 +219,12 @@ class Sampler:
             if not at_once:
                 self._looks.append(self._look())
                 return
-        self._due = now + (COARSER_ENERGY_SECONDS if self._grain > FINEST_SECONDS else ENERGY_SECONDS)
+        self._due = now + (COARSER_ENERGY_SECONDS if self._grain > STEADY_SECONDS else ENERGY_SECONDS)
         self._tick()
 
     def _adapt(self, now: float) -> None:
         """Have the meters read as often as is of use now."""
-        grain = FINEST_SECONDS
+        grain = STEADY_SECONDS
         if now - self._hurried_at > HURRY_SECONDS:
             age = now - self._held_at
             for after, seconds in COARSER:

@@ -1,4 +1,4 @@
-"""Mailboxes: what threads leave for another one, which waits for it as long as it says and no longer.
+"""Mailboxes and bells: what threads leave for another one, which waits for it as long as it says and no longer.
 
 `queue.SimpleQueue` waits for ever up to Python 3.12, now and then: it reckons its deadline, and if its thread is not
 given a processor until that has passed, what is left is negative, which to its lock means no limit at all. On a busy

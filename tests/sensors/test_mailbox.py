@@ -1,4 +1,4 @@
-"""Mailboxes: nothing is lost, and nobody waits for longer than is said."""
+"""Mailboxes and bells: nothing is lost, and nobody waits for longer than is said."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from carbon_exporter.sensors.mailbox import Mailbox
+from carbon_exporter.sensors.mailbox import Bell, Mailbox
 
 
 def test_the_oldest_comes_first_and_none_is_there_in_the_end() -> None:
@@ -84,3 +84,16 @@ def test_a_signal_may_put_in_the_middle_of_a_put() -> None:
     found = [box.get(0.0) for _ in range(own + rung[0])]
     assert rung[0] > 100
     assert (found.count("own"), found.count("signal"), box.get(0.0)) == (own, rung[0], None)
+
+
+def test_a_bell_ends_the_wait_under_way_or_the_next_one_and_however_often_it_is_rung_no_more() -> None:
+    bell, began = Bell(), time.monotonic()
+    assert not bell.wait(0.05)
+    assert 0.04 < time.monotonic() - began < 5
+    bell.ring()
+    bell.ring()
+    assert bell.wait()
+    assert not bell.wait(0.0)
+    threading.Timer(0.05, bell.ring).start()
+    assert bell.wait(30.0)
+    assert time.monotonic() - began < 25
