@@ -73,7 +73,7 @@ class Activity:
     end: float
     cpus: int
     busy_seconds: float
-    """CPU time of everything together, known owner or not: at least that of the usages."""
+    """CPU time of everything together, known owner or not: at least the usages', at most all that CPUs could give."""
     memory_total: float
     """Bytes installed, as the kernel sees them."""
     memory_used: float

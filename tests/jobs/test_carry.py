@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -35,44 +37,51 @@ def of(activities: list[Activity], job: Job) -> float:
     return math.fsum(usage.cpu_seconds for one in activities for usage in one.usages if usage.job == job)
 
 
-@given(ticks)
-def test_each_tick_holds_what_it_says_and_nothing_is_counted_twice(
-    given_ticks: list[tuple[float, float, tuple[Usage, ...]]],
-) -> None:
-    carry, at, seen, fitted = Carry(), 0.0, [], []
-    for seconds, busy, used in given_ticks:
-        seen.append(tick(at, seconds, busy, *used))
-        one, carry = fit(seen[-1], carry)
-        fitted.append(one)
-        at = one.end
-        whole = CPUS * (one.end - one.start)
+def fitted(seen: Iterable[Activity]) -> Iterator[tuple[Activity, Carry]]:
+    """Each with what it leaves."""
+    carry = Carry()
+    for one in seen:
+        activity, carry = fit(one, carry)
+        yield activity, carry
+
+
+def in_turn(many: Iterable[tuple[float, float, tuple[Usage, ...]]]) -> list[Activity]:
+    """Ticks, one after the other."""
+    found: list[Activity] = []
+    for seconds, busy, used in many:
+        found.append(tick(found[-1].end if found else 0.0, seconds, busy, *used))
+    return found
+
+
+@given(ticks.map(in_turn))
+def test_each_tick_holds_what_it_says_and_nothing_is_counted_twice(seen: list[Activity]) -> None:
+    found = list(fitted(seen))
+    for given_one, (one, carry) in zip(seen, found, strict=True):
+        used = given_one.usages
         sum_of_jobs = math.fsum(usage.cpu_seconds for usage in one.usages)
         assert sum_of_jobs <= one.busy_seconds * (1 + 1e-9) + 1e-12
-        assert one.busy_seconds <= whole * (1 + 1e-9)
+        assert one.busy_seconds <= CPUS * (one.end - one.start) * (1 + 1e-9)
         assert math.fsum(carry.jobs.values()) <= CPUS * MOST_SECONDS * (1 + 1e-9)
         assert abs(carry.busy) <= CPUS * MOST_SECONDS
         assert [(u.job, u.memory_bytes) for u in one.usages[: len(used)]] == [(u.job, u.memory_bytes) for u in used]
     for job in (A, B, C):
-        assert of(fitted, job) + carry.jobs.get(job, 0.0) <= of(seen, job) * (1 + 1e-9) + 1e-9
+        paid = of([one for one, _ in found], job) + found[-1][1].jobs.get(job, 0.0)
+        assert paid <= of(seen, job) * (1 + 1e-9) + 1e-9
 
 
 @given(ticks)
-def test_what_is_cut_is_only_what_no_reading_explains(
-    given_ticks: list[tuple[float, float, tuple[Usage, ...]]],
-) -> None:
+def test_what_is_cut_is_only_what_no_reading_explains(many: list[tuple[float, float, tuple[Usage, ...]]]) -> None:
     """While each tick is over by less than may be carried, every job gets all of its time, to what is still carried."""
-    carry, at, seen, fitted = Carry(), 0.0, [], []
-    for seconds, busy, used in given_ticks:
-        room = CPUS * (seconds + MOST_SECONDS) - math.fsum(carry.jobs.values())
-        total = math.fsum(usage.cpu_seconds for usage in used)
+    seen, found, carry = list[Activity](), list[Activity](), Carry()
+    for one in in_turn(many):
+        room = CPUS * (one.end - one.start + MOST_SECONDS) - math.fsum(carry.jobs.values())
+        total = math.fsum(usage.cpu_seconds for usage in one.usages)
         part = min(1.0, room / total) if total else 1.0
-        scaled = tuple(Usage(usage.job, usage.cpu_seconds * part) for usage in used)
-        seen.append(tick(at, seconds, busy, *scaled))
-        one, carry = fit(seen[-1], carry)
-        fitted.append(one)
-        at = one.end
+        seen.append(replace(one, usages=tuple(Usage(usage.job, usage.cpu_seconds * part) for usage in one.usages)))
+        activity, carry = fit(seen[-1], carry)
+        found.append(activity)
     for job in (A, B, C):
-        assert of(fitted, job) + carry.jobs.get(job, 0.0) == pytest.approx(of(seen, job), rel=1e-9, abs=1e-9)
+        assert of(found, job) + carry.jobs.get(job, 0.0) == pytest.approx(of(seen, job), rel=1e-9, abs=1e-9)
 
 
 def test_a_tick_with_room_is_left_as_it_is() -> None:

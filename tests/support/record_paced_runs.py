@@ -23,10 +23,9 @@ from pathlib import Path
 
 import torch
 from support.fakenvml import Board, FakeNvml, load_in_process
-from support.record_runs import LEAST_EPOCHS, MOST_EPOCHS, WAIT_SECONDS, task
+from support.record_runs import LEAST_EPOCHS, MOST_EPOCHS, task, told
 
 from carbon_exporter import carbon_span
-from carbon_exporter.units import JOULES_PER_KWH
 
 BATCH_SECONDS = 0.03
 BATCHES = (20, 40, 60)
@@ -62,14 +61,7 @@ def run(board: Board, chance: random.Random) -> dict[str, object]:
         with carbon_span("epoch of a paced run") as span:
             epoch(learn, batches)
         spans.append(span)
-    for span in spans:
-        span.wait(WAIT_SECONDS)
-    return {
-        "kind": "steady",
-        "board": draws,
-        "joules": [round(span.energy_kwh * JOULES_PER_KWH, 3) for span in spans],
-        "seconds": [round(span.duration_seconds, 5) for span in spans],
-    }
+    return {"kind": "steady", "board": draws, **told(spans)}
 
 
 def main() -> None:

@@ -79,13 +79,16 @@ def run(kind: str, chance: random.Random, choices: Sequence[int]) -> dict[str, o
                 for _ in range(batches):
                     work.validate()
         spans.append(span)
+    return {"kind": kind, **told(spans)}
+
+
+def told(spans: Sequence[CarbonSpan]) -> dict[str, object]:
+    """Joules and seconds of each, when they are final, and how the last was measured."""
     for span in spans:
         span.wait(WAIT_SECONDS)
-    joules = [round(span.energy_kwh * JOULES_PER_KWH, 4) for span in spans]
     return {
-        "kind": kind,
         "quality": spans[-1].quality,
-        "joules": joules,
+        "joules": [round(span.energy_kwh * JOULES_PER_KWH, 4) for span in spans],
         "seconds": [round(span.duration_seconds, 5) for span in spans],
     }
 
