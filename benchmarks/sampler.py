@@ -2,8 +2,9 @@
 
 A real process on a node of two packages, each with memory, and one board, whose counters move: its CPU time in an open
 span, less that of the same process without one. Both sleep. Once within a long span, in which meters are read less
-often than at its beginning, once with short ones in it, so that they never are; without an exporter, where it reads the
-meters itself, and with one. Beside them stands what a thread costs that does no more than to wake up and read files as
+often than at its beginning; once with short ones of one length in it, whose ends it learns to expect; once with short
+ones of uneven lengths, so that they are read as often as ever; without an exporter, where it reads the meters itself,
+and with one. Beside them stands what a thread costs that does no more than to wake up and read files as
 often: less is not to be had by any Python program on this machine.
 """
 
@@ -26,21 +27,24 @@ from benchmarks.figure import Figure, Plan
 __all__ = ["figures"]
 
 CORE_LIMIT = 0.5
-_WARM_SECONDS = {"none": 0.5, "short": 8.0, "span": 18.0}
-"""Until everything is loaded, the counter's rhythm is known, and a long span is one."""
-_SHORT_SECONDS = 2.5
-"""Of a short span: so short that meters are read as finely as ever."""
+_WARM_SECONDS = {"none": 0.5, "even": 10.0, "uneven": 10.0, "span": 18.0}
+"""Until everything is loaded, the counter's rhythm is known, a long span is one, and short ones are no news."""
+_LENGTHS = {"none": "", "span": "", "even": "2.5", "uneven": "0.5 4.5 2.5"}
+"""Seconds of the short spans, in turns; of the uneven ones none can be expected to last long."""
 _READS, _FILES = 10, 4
 """A second, and each time."""
 _SCRIPT = """
-import sys, time
+import itertools, sys, time
 from contextlib import nullcontext
 from carbon_exporter import carbon_span
+lengths = itertools.cycle(map(float, sys.argv[4].split()))
 def sleep(seconds):
-    while sys.argv[1] == "short" and seconds > float(sys.argv[4]):
+    until = time.monotonic() + seconds
+    for length in lengths:
         with carbon_span("short"):
-            time.sleep(float(sys.argv[4]))
-        seconds -= float(sys.argv[4])
+            time.sleep(max(0.0, min(length, until - time.monotonic())))
+        if time.monotonic() >= until:
+            return
     time.sleep(seconds)
 with nullcontext() if sys.argv[1] == "none" else carbon_span("idle") as span:
     sleep(float(sys.argv[2]))
@@ -74,22 +78,23 @@ def figures(plan: Plan) -> Iterator[Figure]:
         with _exporter(Path(folder), environ) as socket:
             runs = [_run(Path(folder), environ, socket, seconds) for _ in range(plan.runs)]
     percent = [tuple(100 * one / seconds for one in used) for used in zip(*runs, strict=True)]
-    note = f"over {seconds:g} s, one board and two packages, 10 readings in 3 s"
-    short = f"one of {_SHORT_SECONDS:g} s after the other: 10 readings a second"
-    yield Figure("an open span's CPU of one core", percent[0], "%", CORE_LIMIT, note)
-    yield Figure("  with short ones in it", percent[1], "%", CORE_LIMIT, short)
-    yield Figure("  the same, with an exporter", percent[2], "%", CORE_LIMIT, f"{note}, all of them the exporter's")
-    yield Figure("  with short ones in it", percent[3], "%", CORE_LIMIT, short)
-    yield Figure("  a bare thread", percent[4], "%", None, f"{_READS} times a second {_FILES} files, and nothing else")
+    note = f"over {seconds:g} s, one board and two packages"
+    even = f"one of {_LENGTHS['even']} s after the other"
+    uneven = f"of {_LENGTHS['uneven']} s in turns: 10 readings a second"
+    for place, (span, short, other) in (("", percent[:3]), (" beside an exporter", percent[3:6])):
+        yield Figure(f"an open span's CPU of one core{place}", span, "%", CORE_LIMIT, note)
+        yield Figure("  with short ones in it", short, "%", CORE_LIMIT, even)
+        yield Figure("  with uneven ones in it", other, "%", CORE_LIMIT, uneven)
+    yield Figure("  a bare thread", percent[6], "%", None, f"{_READS} times a second {_FILES} files, and nothing else")
 
 
 def _run(folder: Path, environ: Mapping[str, str], socket: str, seconds: float) -> tuple[float, ...]:
-    """CPU seconds of a long span and of short ones, without and with an exporter, and of a thread that reads files."""
+    """CPU seconds of a long span and of both sorts of short ones, without and with an exporter; of a bare thread."""
     nothing = _used("none", environ, seconds)
     files = [str(path) for path in sorted(folder.glob("sys/class/powercap/*/energy_uj"))][:_FILES]
     bare = subprocess.check_output([sys.executable, "-c", _BARE, str(1 / _READS), str(seconds), *files], text=True)
     places = (environ, {**environ, "CARBON_SDK_SOCKET": socket})
-    used = [_used(what, place, seconds) for place in places for what in ("span", "short")]
+    used = [_used(what, place, seconds) for place in places for what in ("span", "even", "uneven")]
     return (*(one - nothing for one in used), float(bare) - nothing)
 
 
@@ -117,5 +122,5 @@ def _node(folder: Path) -> Mapping[str, str]:
 
 def _used(what: str, environ: Mapping[str, str], seconds: float) -> float:
     """CPU seconds of a process that does nothing, within a span or none."""
-    command = [sys.executable, "-c", _SCRIPT, what, str(_WARM_SECONDS[what]), str(seconds), str(_SHORT_SECONDS)]
+    command = [sys.executable, "-c", _SCRIPT, what, str(_WARM_SECONDS[what]), str(seconds), _LENGTHS[what]]
     return float(subprocess.check_output(command, text=True, env=dict(environ)))

@@ -11,6 +11,7 @@ from threading import Lock
 from carbon_exporter.carbon.spans import SpanAccount
 from carbon_exporter.energy.ledger import EnergySlice
 from carbon_exporter.sdk.base import BoardUse, Machine, Meters, Outlet
+from carbon_exporter.sdk.cadence import Cadence, Plan
 from carbon_exporter.sdk.choice import Choice, choose
 from carbon_exporter.sdk.hurry import hurried
 from carbon_exporter.sdk.journal import RunJournal, journal_directory
@@ -128,7 +129,8 @@ class Engine:
         self.account = SpanAccount()
         self.account.runs = lambda: run_totals(runs, self.choice.identity())
         self.account.other_runs = lambda: other_totals(runs, self.choice.identity())
-        self.sampler = Sampler(self.meters, use, self._boards, self._tick)
+        self._cadence = Cadence()
+        self.sampler = Sampler(self.meters, use, self._boards, self._tick, cadence=self._plan)
         self.hold, self.release = self.sampler.hold, self.sampler.release
         self.hurry, self.catch_up = self.sampler.hurry, self.sampler.catch_up
         self.settler: Settler = Settler(
@@ -140,7 +142,7 @@ class Engine:
             price=self.choice.price,
             meters=lambda: self.meters.known,
             boards=self._boards_of,
-            release=self.sampler.release,
+            release=self._settled,
         )
         if self._outlet is not None:
             self._outlet.start(self.account, self.choice.identity())
@@ -159,6 +161,15 @@ class Engine:
             forget = getattr(part, "forget", None)
             if forget is not None:
                 forget()
+
+    def _plan(self, now: float, began: float) -> Plan:
+        return self._cadence.plan(now, began, self._laps())
+
+    def _settled(self, lap: Lap) -> None:
+        """It holds the sampler no more."""
+        if lap.ended is not None:
+            self._cadence.note(lap.name, lap.ended[0] - lap.began[0])
+        self.sampler.release()
 
     def _tick(self) -> None:
         self.settler.tick(self._laps(), self._ended)

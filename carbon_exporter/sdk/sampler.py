@@ -5,9 +5,8 @@ made into energy: code that runs ten times a second finds the processor's caches
 five to ten times what it costs when it goes on for longer. Who asks for energy meanwhile makes it of what was noted
 until then (`catch_up`); who waits has the thread do so each time (`hurry`).
 
-The longer the last `hold` is past, the less often it reads: what an edge is off by is the smaller a part of a block the
-longer that is. The next `hold` or `hurry` has it read at once, so that a block which begins then has its edge between
-readings as close as ever.
+How often it reads is its cadence's to say, which goes by the blocks that are open (cadence.py). The next `hold` or
+`hurry` has it read at once, so that a block which begins then has its edge between readings as close as ever.
 
 It starts with the first `hold`, goes on for two seconds after the last `release`, so that the edges of the last spans
 settle, and then waits without waking up until the next `hold`. What fails is said once and tried again later; boards
@@ -29,6 +28,7 @@ from typing import Protocol, TypeVar
 
 from carbon_exporter.energy.ledger import EnergySlice
 from carbon_exporter.sdk.base import BoardUse, Meters
+from carbon_exporter.sdk.cadence import Cadence, Plan
 from carbon_exporter.sdk.odometer import Odometer
 from carbon_exporter.sdk.own_use import UsePoint
 from carbon_exporter.sdk.trouble import trouble
@@ -37,9 +37,6 @@ from carbon_exporter.sensors.pace import STEADY_SECONDS
 
 __all__ = ["Sampler"]
 
-COARSER = ((6.0, 0.2), (12.0, 0.3))
-"""So long after the last block began, so many seconds between two readings of counters. Of a load that steps between 60
-and 300 W every second, by simulation, 95 of 100 blocks are then within 2 % at their end."""
 ENERGY_SECONDS, COARSER_ENERGY_SECONDS = 0.45, 0.95
 """Between two times that energy is made of what was noted: every fifth time of ten a second, later of five; with three
 every fourth."""
@@ -77,6 +74,8 @@ class Sampler:
         boards: Callable[[], BoardUse],
         on_tick: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        cadence: Callable[[float, float], Plan] | None = None,
     ) -> None:
         """Nothing is started or opened before the first `hold`.
 
@@ -86,9 +85,11 @@ class Sampler:
             boards: what this process pays of each board now; called there.
             on_tick: called there after each time that readings were added, also if there were none.
             clock: monotonic seconds, the clock of the meters' slices.
+            cadence: how often to read from now on, the last `hold` having been then; called there.
         """
         self._meters, self._own_use, self._boards, self._on_tick = meters, own_use, boards, on_tick
         self._clock = clock
+        self._cadence = cadence or Cadence().plan
         self.odometer = Odometer(meters)
         """Knows no devices until the meters are open and have told of the first."""
         self._users: list[None] = []
@@ -102,7 +103,9 @@ class Sampler:
         self._retry_at, self._retry_after = -math.inf, FIRST_RETRY_SECONDS
         self._due = self._hurried_at = self._held_at = -math.inf
         self._grain = STEADY_SECONDS
-        """How often the meters have been told to read."""
+        """How often the meters have been told to read,"""
+        self._planned_at = self._planned_until = -math.inf
+        """when that was found, and for how long it holds."""
         self._adding = threading.Lock()
         """Held while energy is made and added."""
         self._looks: deque[UsePoint] = deque(maxlen=MOST_LOOKS)
@@ -224,13 +227,17 @@ class Sampler:
 
     def _adapt(self, now: float) -> None:
         """Have the meters read as often as is of use now."""
-        grain = STEADY_SECONDS
-        if now - self._hurried_at > HURRY_SECONDS:
-            age = now - self._held_at
-            for after, seconds in COARSER:
-                if age > after:
-                    grain = max(grain, seconds)
-        if grain != self._grain and self._is_open:
+        if not self._is_open:
+            return
+        if now - self._hurried_at <= HURRY_SECONDS:
+            grain, until = STEADY_SECONDS, now
+        elif now < self._planned_until and self._held_at < self._planned_at:
+            return
+        else:
+            plan = lambda: self._cadence(now, self._held_at)  # noqa: E731
+            grain, until = _attempt("finding how often to read", plan, (STEADY_SECONDS, now))
+        self._planned_at, self._planned_until = now, until
+        if grain != self._grain:
             self._grain = grain
             _attempt("changing how often meters are read", lambda: self._meters.ease(grain), None)
             self._due = min(self._due, now + ENERGY_SECONDS)

@@ -58,7 +58,7 @@ class Settler:
         price: Callable[[], Price | None],
         meters: Callable[[], Mapping[str, Meter]],
         boards: Callable[[Lap], frozenset[str] | None] = lambda _: None,
-        release: Callable[[], None] = lambda: None,
+        release: Callable[[Lap], None] = lambda _: None,
         now: Callable[[], Moment] = lambda: (time.monotonic(), time.process_time()),
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -73,7 +73,7 @@ class Settler:
             price: what energy costs the air now.
             meters: kind and quality of each device.
             boards: which boards a lap counts; None for all.
-            release: called for each settled lap that held the sampler.
+            release: called with each settled lap that held the sampler.
             now: the process's clocks.
             wall: Unix seconds.
         """
@@ -145,7 +145,7 @@ class Settler:
             lap.event.set()
         if lap.sampled:
             lap.sampled = False
-            self._release()
+            self._release(lap)
 
     def _progress(self, lap: Lap) -> None:
         """Fold what is settled of an open lap, and tell of it."""

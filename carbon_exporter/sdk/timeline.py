@@ -11,9 +11,9 @@ The bounds hold in 95 of 100 cases, and assume nothing of the shape of the load 
 
 - Inside, at the fraction `v`: `2·√(v·(1-v))` times the smaller one of the changes of slope before and after, times the
   interval. What happens within is seen from both sides; a short pulse may be anywhere in it.
-- Beyond: how wrong this same guess was over the last 300 intervals, at 1/16 to 15/16 of an interval and over two, is
-  counted; what 96 of 100 stayed under, times the distance. Until there are 30, a change as large as the slope itself is
-  thought possible.
+- Beyond: how wrong this same guess was over the last 300 intervals about as long, at 1/16 to 15/16 of an interval and
+  over two, is counted; what 96 of 100 stayed under, times the distance. Until there are 30, a change as large as the
+  slope itself is thought possible.
 - Everywhere: the slope times the meter's slack, by which the points themselves may stand off.
 
 The two edges of a span are wrong independently of each other: their bounds add up as squares. For 60 and 300 W in turns
@@ -30,22 +30,18 @@ of 0.95 s, and a counter that is renewed every 0.1 s and known to within 5 ms, t
 from __future__ import annotations
 
 import math
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
-from math import sqrt
+from math import frexp, sqrt
 from typing import NamedTuple
+
+from carbon_exporter.sdk.lately import Lately
 
 __all__ = ["Known", "Timeline"]
 
 KEEP_POINTS = 600
 """A minute at ten points a second."""
-LATELY = 300
-"""So many past guesses are remembered: half a minute at ten a second."""
-ENOUGH = 30
-"""With fewer of them, what has not been seen yet may well be larger."""
-COVERED = 0.96
-"""Of the past guesses: those to come are then right in 95 of 100."""
 HORIZONS = 8
 """At so many distances within an interval guesses are judged, one an interval."""
 LEVEL = 0.25
@@ -85,37 +81,13 @@ class _Tail(NamedTuple):
     """No further than here is the slope drawn out."""
 
 
-class _Lately:
-    """The last values, and what most of them stay under."""
-
-    __slots__ = ("_order", "_sorted")
-
-    def __init__(self) -> None:
-        self._order: deque[float] = deque()
-        self._sorted: list[float] = []
-
-    def add(self, value: float) -> None:
-        """One more value; the oldest goes if there are too many."""
-        if len(self._order) == LATELY:
-            del self._sorted[bisect_right(self._sorted, self._order.popleft()) - 1]
-        self._order.append(value)
-        insort(self._sorted, value)
-
-    def most(self, unseen: float) -> float:
-        """What 96 of 100 values stay under. While only few are known, nearly `unseen` if that is more."""
-        count = len(self._sorted)
-        if count >= ENOUGH:
-            return self._sorted[int(COVERED * count)]
-        return max(self._sorted[-1] if count else 0.0, unseen * (1.0 - count / ENOUGH))
-
-
 class _Outlook:
     """The last slopes, what comes next, and how good that guess was lately."""
 
-    __slots__ = ("_drawn", "_drawn_before", "_guess", "_levels", "_slopes", "_trust", "_turn", "over_two", "within")
+    __slots__ = ("_drawn", "_drawn_before", "_guess", "_lately", "_levels", "_slopes", "_trust", "_turn")
 
     def __init__(self) -> None:
-        self.within, self.over_two = _Lately(), _Lately()
+        self._lately: dict[int, tuple[Lately, Lately]] = {}
         self._slopes: tuple[float, ...] = ()
         """The last three at most."""
         self._drawn = self._drawn_before = 0.0
@@ -125,12 +97,20 @@ class _Outlook:
         self._trust = 0.0
         self._turn = 0
 
+    def lately(self, interval: float) -> tuple[Lately, Lately]:
+        """How wrong guesses were within an interval about so long (as a power of two), and over two of them."""
+        length = frexp(interval)[1]
+        found = self._lately.get(length)
+        if found is None:
+            found = self._lately[length] = Lately(), Lately()
+        return found
+
     def interrupt(self) -> None:
         """What follows is no continuation."""
         self._slopes = ()
         self._guess = None
 
-    def learn(self, slope: float, doubt: float) -> tuple[float, tuple[float, float] | None, float]:
+    def learn(self, slope: float, doubt: float, interval: float) -> tuple[float, tuple[float, float] | None, float]:
         """The next slope, of which changes of less than `doubt` mean nothing.
 
         Returns how much it differs from the last one; where in the last interval, from 0 to 1, the load stepped, and
@@ -138,11 +118,11 @@ class _Outlook:
         """
         slopes = self._slopes
         if not slopes:
-            change, knee = self.within.most(slope), None
+            change, knee = self.lately(interval)[0].most(slope), None
         else:
             change, knee = abs(slope - slopes[-1]), self._knee(slope, doubt)
             if len(slopes) > 1:
-                self._judge(slope, doubt, knee)
+                self._judge(slope, doubt, knee, interval)
         self._slopes = slopes = (*slopes[-2:], slope)
         self._drawn_before = self._drawn
         self._drawn = slope if len(slopes) < 3 else self._next(slopes[0], slopes[1], slope, doubt)  # noqa: PLR2004
@@ -156,7 +136,7 @@ class _Outlook:
             return None
         return (slope - mixed) / (slope - before), before
 
-    def _judge(self, slope: float, doubt: float, knee: tuple[float, float] | None) -> None:
+    def _judge(self, slope: float, doubt: float, knee: tuple[float, float] | None, interval: float) -> None:
         """How wrong the slope drawn over the last interval was, as far as one of the horizons, and over two."""
         drawn, last = self._drawn_before, self._slopes[-1]
         self._turn = (self._turn + 3) % HORIZONS
@@ -168,8 +148,9 @@ class _Outlook:
             off = abs(mean - drawn)
         elif off > doubt and abs(slope - drawn) < off / 2:
             off /= sqrt(horizon)  # a short pulse: all of it may have been before the horizon
-        self.within.add(off)
-        self.over_two.add(abs((slope + last) / 2 - drawn))
+        within, over_two = self.lately(interval)
+        within.add(off)
+        over_two.add(abs((slope + last) / 2 - drawn))
 
     def _next(self, earlier: float, before: float, slope: float, doubt: float) -> float:
         """The last slope; at the first sign of a step, the level seen lately beyond it, if that has proved right."""
@@ -359,7 +340,7 @@ class Timeline:
         x, known = points.x, points.known
         passed = end - x[-1]  # of `interval`, a processor's own time passes as much of it as this process ran
         doubt = DOUBT * noise / passed if passed > 0 else math.inf
-        change, knee, drawn = outlook.learn(slope, doubt)
+        change, knee, drawn = outlook.learn(slope, doubt, interval)
         total, missing, before, hidden, _ = known[-1]
         if self._linked:
             length = x[-1] - x[-2]
@@ -373,8 +354,10 @@ class Timeline:
             points.append(max(end, x[-1]), _Point(total, missing, noise, change * max(0.0, passed)))
         if len(x) > 2 * KEEP_POINTS:
             self._points = points = points.newest(KEEP_POINTS)
-        changes = outlook.within.most(slope), outlook.over_two.most(slope)
-        self._tail = _Tail(points.x[-1], total, missing, drawn, noise, interval, *changes, math.inf)
+        within, over_two = outlook.lately(interval)
+        self._tail = _Tail(
+            points.x[-1], total, missing, drawn, noise, interval, within.most(slope), over_two.most(slope), math.inf
+        )
 
 
 def _back(tail: _Tail, x: float) -> Known:

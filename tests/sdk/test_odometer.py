@@ -308,6 +308,33 @@ def test_spans_at_random_phases_are_as_exact_as_they_say(
         assert width(spans, settled=final) <= 3.0
 
 
+@pytest.mark.parametrize(("seconds", "half", "most", "settled"), LIMITS)
+@pytest.mark.parametrize("measured", [BOARD, PACKAGE], ids=["board", "processor"])
+def test_spans_of_a_usual_length_are_as_exact_and_claim_no_more_than_if_read_closely_all_the_time(
+    measured: Device, seconds: float, half: float, most: float, settled: float
+) -> None:
+    loads = [_load(seed) for seed in range(5)]
+    close = [span for seed in range(5) for span in simulate(loads[seed], measured, seconds, 200, seed)]
+    spans = [span for seed in range(5) for span in simulate(loads[seed], measured, seconds, 200, seed, learns=True)]
+    assert _percentile(errors(spans, settled=False), 50) <= half
+    assert _percentile(errors(spans, settled=False), 95) <= most
+    assert _percentile(errors(spans, settled=True), 95) <= settled
+    for final in (False, True):
+        assert coverage(spans, settled=final) >= 95.0
+        assert _usual_bound(spans, settled=final) <= 1.2 * _usual_bound(close, settled=final)
+
+
+@pytest.mark.parametrize("measured", [BOARD, PACKAGE], ids=["board", "processor"])
+def test_spans_that_end_long_before_they_are_expected_to_say_that_they_may_be_far_off(measured: Device) -> None:
+    lengths = [length for early in (0.4, 0.7, 1.0, 1.3, 1.6) for length in (2.5, 2.5, 2.5, early)]
+    spans = [span for seed in range(10) for span in simulate(_load(seed), measured, lengths, 200, seed, learns=True)]
+    surprising = spans[3::4]
+    assert coverage(spans, settled=False) >= 95.0
+    assert coverage(surprising, settled=False) >= 93.0
+    assert coverage(surprising, settled=True) >= 95.0
+    assert _percentile(errors(surprising, settled=True), 95) <= 3.0
+
+
 @pytest.mark.parametrize("name", ["square 0.7 s", "bursts of 2 s", "pulses of 50 ms"])
 def test_bounds_hold_for_other_loads(name: str) -> None:
     loads = {
@@ -318,6 +345,11 @@ def test_bounds_hold_for_other_loads(name: str) -> None:
     spans: list[Span] = simulate(loads[name], BOARD, 1.0, 400, 1)
     assert coverage(spans, settled=False) >= 95.0
     assert coverage(spans, settled=True) >= 95.0
+
+
+def _usual_bound(spans: Sequence[Span], *, settled: bool) -> float:
+    """The median, in percent of the truth."""
+    return _percentile([100 * (span.settled if settled else span.left).bound / span.truth for span in spans], 50)
 
 
 def _load(seed: int) -> Trace:

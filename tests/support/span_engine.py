@@ -114,7 +114,7 @@ class PlainEngine:
             identity=self.choice.identity,
             price=self.choice.price,
             meters=lambda: METERS,
-            release=self.release,
+            release=lambda _: self.release(),
             boards=lambda lap: frozenset(str(one) for one in lap.devices or ()),
         )
         self._tracker, self._period = tracker, period
