@@ -9,7 +9,7 @@ readings around the edges that count, and of a block which is long only how larg
   that they may be far apart, and are close again when its end is near.
 
 Of several open blocks the one that needs them closest decides. A block that ends long before it is expected to is off
-by more at its exit, and says so: its bound is made of the readings that there were. It is settled as well as any.
+by more at its exit, and says so: its bound is made of the readings that there were.
 """
 
 from __future__ import annotations

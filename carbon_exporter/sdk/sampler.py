@@ -234,8 +234,9 @@ class Sampler:
         elif now < self._planned_until and self._held_at < self._planned_at:
             return
         else:
-            plan = lambda: self._cadence(now, self._held_at)  # noqa: E731
-            grain, until = _attempt("finding how often to read", plan, (STEADY_SECONDS, now))
+            grain, until = _attempt(
+                "finding how often to read", lambda: self._cadence(now, self._held_at), (STEADY_SECONDS, now)
+            )
         self._planned_at, self._planned_until = now, until
         if grain != self._grain:
             self._grain = grain
