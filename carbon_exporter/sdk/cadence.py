@@ -30,7 +30,8 @@ BEGINNING_SECONDS = 0.1
 COARSER = ((6.0, 0.2), (12.0, 0.3))
 """A block that has been open for so long can do with so many seconds between two readings. Of a load that steps between
 60 and 300 W every second, by simulation, 95 of 100 blocks are then within 2 % at their end."""
-COARSEST = 0.3
+COARSEST = COARSER[-1][1]
+"""Also far from the end of a block of a usual length."""
 SURE, EARLIER_SECONDS = 0.9, 0.25
 """Readings are close again at least so much earlier than this part of the expected time is over: some of them are
 needed to see that the load is level, steps, and where to."""
