@@ -15,6 +15,9 @@ from support.fakenvml import FakeNvml, environment
 
 from carbon_exporter.sdk.cadence import COARSEST, MOST_NAMES, Cadence
 from carbon_exporter.sdk.laps import Lap
+from carbon_exporter.sdk.odometer import SHORT_SECONDS
+from carbon_exporter.sdk.sampler import COARSER_ENERGY_SECONDS, ENERGY_SECONDS, LONGEST_WAIT_SECONDS
+from carbon_exporter.sdk.settling import PROGRESS_SECONDS
 from carbon_exporter.sensors.pace import STEADY_SECONDS
 
 NAMES = st.sampled_from(["step", "epoch", "run"])
@@ -95,6 +98,16 @@ def test_a_block_that_is_expected_to_last_is_read_seldom_from_its_begin_until_it
 def test_a_block_of_which_nothing_is_known_is_read_the_more_seldom_the_longer_it_lasts() -> None:
     assert [grain(Cadence(), age, "run") for age in (0.05, 5.9, 6.1, 11.9, 12.1)] == [0.1, 0.1, 0.2, 0.2, 0.3]
     assert Cadence().plan(6.1, 0.0) == (0.2, 12.0), "likewise after the last one"
+
+
+def test_the_rarest_readings_suit_those_who_go_by_them() -> None:
+    assert COARSEST < LONGEST_WAIT_SECONDS, "nobody wakes up for nothing between two of them"
+    assert COARSEST < SHORT_SECONDS, "what lies between two of them is settled with the next"
+
+
+def test_open_blocks_are_told_of_once_a_second_however_often_they_are_read() -> None:
+    assert ENERGY_SECONDS < PROGRESS_SECONDS < 2 * ENERGY_SECONDS, "at every second time that energy is made"
+    assert PROGRESS_SECONDS < COARSER_ENERGY_SECONDS, "and at each where that is done half as often"
 
 
 def test_any_number_of_names_takes_no_more_room() -> None:
