@@ -71,7 +71,7 @@ class CarbonRun:
         learning_rate: An attribute of the run's span, as `fields` are.
         budget: `"500 g"`, `"3 kWh"`, `"20 EUR"`.
         on_exceed: When it is used up: `warn` says so in the log; `stop` raises `BudgetExceeded` before the next
-            epoch; a function is called with that error between two epochs, and may return `"stop"`.
+            epoch, in this rank alone; a function is called with that error between two epochs, and may return `"stop"`.
         checkpoint: Called with the error right before it is raised, to save what there is.
         tariff: Money per kWh, `"0.31 EUR"`, or a function of Unix seconds. `CARBON_TARIFF`.
         forecast: Of the grid's intensity: a function from Unix seconds to g/kWh, or to value, low and high.
