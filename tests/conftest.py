@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from support.in_memory import in_memory
 from support.turns import boards_turn
 
 settings.register_profile("patient", deadline=None)
@@ -46,3 +48,10 @@ def _boards_turn() -> Iterator[None]:
     """For a test that says whose a board is: no Slurm of another test gives the same boards away meanwhile."""
     with boards_turn():
         yield
+
+
+@pytest.fixture(name="in_memory")
+def _in_memory() -> Iterator[Path]:
+    """For a test whose counters are files that move in time."""
+    with in_memory() as directory:
+        yield directory

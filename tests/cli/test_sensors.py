@@ -320,8 +320,8 @@ def test_the_help_says_what_a_recording_holds() -> None:
         assert part in shown
 
 
-def test_a_recording_of_moving_counters_replays_to_the_same_energy(tmp_path: Path) -> None:
-    sysfs, file, storage = tmp_path / "sys", tmp_path / "r.jsonl", tmp_path / "state"
+def test_a_recording_of_moving_counters_replays_to_the_same_energy(tmp_path: Path, in_memory: Path) -> None:
+    sysfs, file, storage = in_memory / "sys", tmp_path / "r.jsonl", tmp_path / "state"
     two_sockets(sysfs, range_uj=2_000_000_000, limit_watts=200)
     with driven_tree(sysfs, "50:200:0.7"):
         recorded = run("--record", str(file), "--for=3s", FAST, f"--path.sysfs={sysfs}")

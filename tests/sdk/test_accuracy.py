@@ -54,8 +54,8 @@ def check_all(crew: Crew, verdict: Verdict) -> None:
     assert max(verdict.left_width, verdict.settled_width) <= WIDEST, crew
 
 
-def test_a_spans_energy_is_what_its_devices_drew(tmp_path: Path) -> None:
-    found = measured(tmp_path, [*boards({5.0: 2, 1.0: 6, 0.3: 9}, 4), *processor({1.0: 6})], seed=1)
+def test_a_spans_energy_is_what_its_devices_drew(in_memory: Path) -> None:
+    found = measured(in_memory, [*boards({5.0: 2, 1.0: 6, 0.3: 9}, 4), *processor({1.0: 6})], seed=1)
     for crew, spans in found.items():
         assert len(spans) == crew.spans * crew.scripts
         shown(crew, judge(spans))
@@ -66,11 +66,11 @@ def test_a_spans_energy_is_what_its_devices_drew(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
-def test_hundreds_of_spans_of_each_length_are_off_by_as_little_as_promised(tmp_path: Path) -> None:
+def test_hundreds_of_spans_of_each_length_are_off_by_as_little_as_promised(in_memory: Path) -> None:
     pooled: dict[Crew, list[Measured]] = {}
     crews = [*boards({5.0: 25, 1.0: 50, 0.3: 75}, SCRIPTS), *processor({1.0: 60})]
     for run in range(RUNS):
-        folder = tmp_path / str(run)
+        folder = in_memory / str(run)
         folder.mkdir()
         for crew, spans in measured(folder, crews, seed=run).items():
             shown(crew, judge(spans), f"run {run}")

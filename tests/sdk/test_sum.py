@@ -125,8 +125,8 @@ def nobodys_part(here: Node, reports: Sequence[Report]) -> float:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("count", [slow(1), 2, slow(4)])
 @pytest.mark.usefixtures("boards_turn")
-def test_without_an_exporter_the_parts_make_the_whole(tmp_path: Path, count: int) -> None:
-    with node(tmp_path) as here:
+def test_without_an_exporter_the_parts_make_the_whole(in_memory: Path, count: int) -> None:
+    with node(in_memory) as here:
         with scripts(here, [{**here.environ, "CARBON_JOB": f"w{number}"} for number in range(count)]) as ready:
             reports = run(ready)
         assert {report.path for report in reports} == {"none"}
@@ -154,8 +154,8 @@ def spans_of(series: Series, job: str) -> dict[str, float]:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("count", [slow(1), slow(2), 4])
 @pytest.mark.usefixtures("boards_turn")
-def test_with_an_exporter_the_parts_make_the_whole_and_both_agree(tmp_path: Path, count: int) -> None:
-    with node(tmp_path) as here, tempfile.TemporaryDirectory(prefix="sdk") as short:
+def test_with_an_exporter_the_parts_make_the_whole_and_both_agree(tmp_path: Path, in_memory: Path, count: int) -> None:
+    with node(in_memory) as here, tempfile.TemporaryDirectory(prefix="sdk") as short:
         socket = f"{short}/sdk.sock"
         flags = ("--sample.interval=1s", "--containers.sockets=", "--jobs.max=1000", "--series.max=100000")
         places = (f"--path.sysfs={here.sysfs}", f"--storage.path={tmp_path / 'state'}", f"--sdk.socket={socket}")

@@ -26,9 +26,9 @@ EPOCHS = 3
 
 
 @contextmanager
-def watched_node(directory: Path) -> Iterator[tuple[str, Prometheus]]:
+def watched_node(directory: Path, memory: Path) -> Iterator[tuple[str, Prometheus]]:
     """An exporter over moving RAPL counters, scraped by a real Prometheus; yields its socket for scripts too."""
-    sysfs = directory / "sys"
+    sysfs = memory / "sys"
     two_sockets(sysfs, range_uj=2_000_000_000, limit_watts=60)
     with tempfile.TemporaryDirectory(prefix="sdk") as short, driven_tree(sysfs, "40:100:3"):
         socket = f"{short}/sdk.sock"
@@ -61,12 +61,14 @@ def by_rank(server: Prometheus, expression: str) -> dict[str, float]:
 
 
 @pytest.mark.timeout(180)
-def test_prometheus_shows_each_epochs_energy_by_rank_and_the_trace_shows_it_too(tmp_path: Path) -> None:
+def test_prometheus_shows_each_epochs_energy_by_rank_and_the_trace_shows_it_too(
+    tmp_path: Path, in_memory: Path
+) -> None:
     if importlib.util.find_spec("torch") is None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("torch is not installed")
     traces = tmp_path / "traces"
     traces.mkdir()
-    with watched_node(tmp_path) as (socket, server):
+    with watched_node(tmp_path, in_memory) as (socket, server):
         printed = train(socket, traces)
         time.sleep(4)
         chosen = '{job_name="train-cnn",span="epoch",region="FR"}'

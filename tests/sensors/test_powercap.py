@@ -94,8 +94,8 @@ def test_the_truth_of_a_whole_period_is_its_mean() -> None:
     assert energy_at(SquareWave(50, 200, 8), 5) == pytest.approx(4 * 50 + 1 * 200)
 
 
-def test_a_driven_tree_is_read_whole_and_true_over_its_wraps(tmp_path: Path) -> None:
-    tree = PowercapTree(tmp_path)
+def test_a_driven_tree_is_read_whole_and_true_over_its_wraps(in_memory: Path) -> None:
+    tree = PowercapTree(in_memory)
     range_uj = 20_000_000
     tree.add("intel-rapl:0", "package-0", range_uj=range_uj, energy_uj=1_000_000)
     tree.add("intel-rapl:0:0", "dram", range_uj=range_uj)

@@ -20,6 +20,7 @@ import pytest
 from support.driven import driven_tree
 from support.exporter import Exporter, state_of
 from support.groups import Groups, own_groups
+from support.in_memory import in_memory
 from support.pods import (
     BURN,
     CONTAINERS_COME_AND_GO,
@@ -172,14 +173,14 @@ class Run:
 
 @pytest.fixture(scope="module", params=[30, pytest.param(60, marks=pytest.mark.soak)])
 def run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Run]:
-    place = tmp_path_factory.mktemp("containers")
-    sysfs, storage = place / "sys", place / "state"
-    PowercapTree(sysfs).add("intel-rapl:0", "package-0", constraints={"constraint_0_power_limit_uw": 200_000_000})
-    (sysfs / "fs").mkdir()
-    (sysfs / "fs/cgroup").symlink_to("/sys/fs/cgroup")
+    storage = tmp_path_factory.mktemp("containers") / "state"
     alone = ("--containers.sockets=", "--kubernetes.pod-resources-socket=")
-    flags = ("--sample.interval=1s", f"--path.sysfs={sysfs}", f"--storage.path={storage}", "--jobs.max=300", *alone)
     with ExitStack() as stack:
+        sysfs = stack.enter_context(in_memory())
+        PowercapTree(sysfs).add("intel-rapl:0", "package-0", constraints={"constraint_0_power_limit_uw": 200_000_000})
+        (sysfs / "fs").mkdir()
+        (sysfs / "fs/cgroup").symlink_to("/sys/fs/cgroup")
+        flags = ("--sample.interval=1s", f"--path.sysfs={sysfs}", f"--storage.path={storage}", "--jobs.max=300", *alone)
         groups = stack.enter_context(own_groups())
         workloads = {
             runtime: tuple(naming.workload(f"{runtime} {parts}") for parts in PARTS)

@@ -18,6 +18,7 @@ import pytest
 from support.driven import driven_tree
 from support.exporter import Exporter, state_of
 from support.groups import Groups, own_groups
+from support.in_memory import in_memory
 from support.pods import NAMINGS, start
 from support.powercap import PowercapTree
 from support.workloads import Program
@@ -105,17 +106,17 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    place = tmp_path_factory.mktemp("memory")
-    sysfs, storage = place / "sys", place / "state"
+    storage = tmp_path_factory.mktemp("memory") / "state"
     limit = {"constraint_0_power_limit_uw": 200_000_000}
-    tree = PowercapTree(sysfs)
-    tree.add("intel-rapl:0", "package-0", constraints=limit)
-    tree.add("intel-rapl:0:0", "dram", constraints=limit)
-    (sysfs / "fs").mkdir()
-    (sysfs / "fs/cgroup").symlink_to("/sys/fs/cgroup")
     alone = ("--containers.sockets=", "--kubernetes.pod-resources-socket=")
-    flags = ("--sample.interval=500ms", f"--path.sysfs={sysfs}", f"--storage.path={storage}", *alone)
     with ExitStack() as stack:
+        sysfs = stack.enter_context(in_memory())
+        tree = PowercapTree(sysfs)
+        tree.add("intel-rapl:0", "package-0", constraints=limit)
+        tree.add("intel-rapl:0:0", "dram", constraints=limit)
+        (sysfs / "fs").mkdir()
+        (sysfs / "fs/cgroup").symlink_to("/sys/fs/cgroup")
+        flags = ("--sample.interval=500ms", f"--path.sysfs={sysfs}", f"--storage.path={storage}", *alone)
         programs = loaders(stack)
         resident = {job: float(program.says()) for job, program in programs.items()}
         stack.enter_context(driven_tree(sysfs, "100:100:2"))

@@ -198,8 +198,8 @@ def energy(script: RawScript, prefix: str) -> list[wire.SliceRow]:
     return [row for message in messages for row in message.slices if row.device.startswith(prefix)]
 
 
-def test_rapl_is_told_ten_times_a_second_and_adds_up_to_the_truth(room: Room) -> None:
-    sysfs = room.folder / "sys"
+def test_rapl_is_told_ten_times_a_second_and_adds_up_to_the_truth(room: Room, in_memory: Path) -> None:
+    sysfs = in_memory / "sys"
     two_sockets(sysfs, range_uj=2_000_000_000, limit_watts=60)
     with driven_tree(sysfs, "40:100:3") as truth, room.exporter(f"--path.sysfs={sysfs}", interval="5s"):
         with RawScript(room.path) as script:

@@ -95,7 +95,7 @@ def judge(spans: Sequence[Measured]) -> Verdict:
 
 
 def measured(folder: Path, crews: Iterable[Crew], seed: int) -> dict[Crew, list[Measured]]:
-    """Run all scripts of all crews at once; what each crew measured."""
+    """Run all scripts of all crews at once, with their meters in `folder`; what each crew measured."""
     chance = random.Random(seed)  # noqa: S311 - phases, not secrets; moments are the machine's own
     with _processor(folder / "sys") as truth, ExitStack() as running:
         scripts = [

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from support.driven import driven_tree, two_sockets
 from support.exporter import Exporter
+from support.in_memory import in_memory
 
 from carbon_exporter.units import JOULES_PER_KWH
 
@@ -70,10 +71,10 @@ class ExampleNode:
 @contextmanager
 def example_node(place: Path) -> Iterator[ExampleNode]:
     """An exporter that samples five times a second, over two packages between 40 and 100 W."""
-    sysfs = place / "sys"
-    two_sockets(sysfs, range_uj=2_000_000_000, limit_watts=60)
-    with tempfile.TemporaryDirectory(prefix="sdk") as short, driven_tree(sysfs, "40:100:3"):
+    with in_memory() as sysfs, tempfile.TemporaryDirectory(prefix="sdk") as short:
+        two_sockets(sysfs, range_uj=2_000_000_000, limit_watts=60)
         socket = f"{short}/sdk.sock"
         flags = ("--sample.interval=200ms", "--grid.region=FR", "--containers.sockets=", f"--path.sysfs={sysfs}")
-        with Exporter(*flags, f"--sdk.socket={socket}", f"--storage.path={place / 'state'}") as exporter:
+        places = (f"--sdk.socket={socket}", f"--storage.path={place / 'state'}")
+        with driven_tree(sysfs, "40:100:3"), Exporter(*flags, *places) as exporter:
             yield ExampleNode(exporter, socket)
