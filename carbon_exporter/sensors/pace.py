@@ -79,12 +79,12 @@ class Pace:
         self._edge_at = math.inf
         """The last change that this burst saw, or its begin."""
         self._raw: float | None = None
-        self._at, self._since = -math.inf, -math.inf
-        """The last reading: its moment, and the earliest that it may mean."""
-        self._number = 0
-        """Of the renewal that set the last value, while tracking."""
+        self._at, self._since, self._until = -math.inf, -math.inf, -math.inf
+        """The last reading: its moment, and the earliest and the latest that it may mean."""
+        self._number = self._latest = 0
+        """Of the renewal that set the last value, while tracking: the first and the last that it may have been."""
         self._unsure = False
-        """Whether it may be the next one as well."""
+        """Whether the next reading is to tell which, at once."""
         self._suspects = False
         self._late = -1
         """A renewal that was not there after its window, and is looked for once more."""
@@ -106,27 +106,27 @@ class Pace:
         if self._steady:
             self._at = max(self._at, at)
             return self._at - self._step / 2, max(STEADY_SLACK, self._step / 2) + blur
-        last, since, before = self._raw, self._since, self._at
+        last, since, until, before = self._raw, self._since, self._until, self._at
         if last is None:
             self._edge_at = self._burst_began = at
-            self._moved = self._somewhere(-math.inf, at + blur)
+            self._moved = self._somewhere(-math.inf, at - blur, at + blur)
         if at <= before:
             return self._moved
         elapsed = at - before if last is not None else 0.0
         self._saved = max(-MOST_SAVED, min(MOST_SAVED, self._saved + elapsed / self.grain * READINGS_A_GRAIN) - 1.0)
-        self._raw, self._at, self._since = raw, at, at - blur
+        self._raw, self._at, self._since, self._until = raw, at, at - blur, at + blur
         if last is None:
             return self._moved
         told = self._moved
         if self._state != "tracking":
-            self._note_untracked(since, at + blur, raw != last)
+            self._note_untracked(since, at - blur, at + blur, raw != last)
         elif raw < last:
-            self._moved, self._suspects = self._somewhere(since, at + blur), True
-            self._number = self._rhythm.last_begun(at)
+            self._moved, self._suspects = self._somewhere(since, at - blur, at + blur), True
+            self._number = self._latest = self._rhythm.last_begun(at)
         elif raw == last:
-            self._note_old(since, at - blur)
+            self._note_old(until, at - blur)
         else:
-            self._note_new(since, at + blur)
+            self._note_new(since, at - blur, at + blur)
         self._moved = max(self._moved, told)
         return self._moved
 
@@ -164,18 +164,18 @@ class Pace:
 
     def _plan(self, now: float) -> tuple[int, _Look]:
         """The renewal that is waited for, and how it is looked at."""
-        number = self._look[0]
+        number, known = self._look[0], self._number if self._unsure else self._latest
         centre, width = self._rhythm.window(number)
-        wanted = self._number < number <= self._number + self._stride
+        wanted = known < number <= known + self._stride
         if wanted and now <= max(centre + width + MARGIN, self._at):
             return self._look
         begun = self._rhythm.last_begun(now)
         stride = 1 if self._unsure else self._stride
-        while stride > 1 and self._rhythm.window(self._number + stride)[1] > self._rhythm.period / 5:
+        while stride > 1 and self._rhythm.window(known + stride)[1] > self._rhythm.period / 5:
             stride -= 1
-        number = self._number + stride
+        number = known + stride
         if number <= begun:
-            number = begun if self._number < begun else begun + 1
+            number = begun if known < begun else begun + 1
         self._look = number, self._look_at(number, now)
         return self._look
 
@@ -191,34 +191,48 @@ class Pace:
             return "around"
         return "after"
 
-    def _note_old(self, since: float, at: float) -> None:
-        """The same value at `at` as at `since`: no renewal between them, if all is as predicted."""
-        number = self._rhythm.last_begun(at)
+    def _note_old(self, until: float, at: float) -> None:
+        """The same value at `at` as before `until`: no renewal between them, if all is as predicted."""
+        rhythm = self._rhythm
+        if self._number < self._latest:
+            centre, width = rhythm.window(self._latest)
+            if at < centre + width:
+                return
+            self._is(self._latest)
+            until = max(centre - width, min(until, centre + width))
+            rhythm.catch(self._number, centre - width, until)
+            self._moved = _middle(centre - width, until)
+        number = rhythm.last_begun(at)
         if number <= self._number:
             return
-        centre, width = self._rhythm.window(number)
+        centre, width = rhythm.window(number)
         if at < centre + width and number == self._number + 1:
-            self._rhythm.catch(number, at, centre + width)
-        elif self._unsure and number == self._number + 1 and since > centre - width:
-            self._rhythm.catch(number, centre - width, since)
-            self._number, self._unsure, self._moved = number, False, _middle(centre - width, since)
+            rhythm.catch(number, at, centre + width)
         else:
             self._note_miss(number if at >= centre + width else number - 1, at)
 
-    def _note_new(self, since: float, at: float) -> None:
-        """Another value at `at` than at `since`: at least one renewal between them, and the last of them set it."""
+    def _note_new(self, since: float, asked: float, at: float) -> None:
+        """Another value than at `since`: at least one renewal between that and the look, and the last of them set it.
+
+        The look was between `asked` and `at`: a slow driver does not say when.
+        """
         rhythm, number = self._rhythm, self._rhythm.last_begun(at)
         if number <= self._number:
-            self._moved = self._somewhere(since, at)
-            self._rhythm.was_wrong()
+            self._moved = self._somewhere(since, asked, at)
+            rhythm.was_wrong()
             self._begin_burst(at)
             return
         centre, width = rhythm.window(number)
         begins, ends = centre - width, centre + width
-        if at < ends and number - 1 > self._number and sum(rhythm.window(number - 1)) > since:
-            self._number, self._unsure = number - 1, True  # the next reading tells; until then the last one stands
+        first = max(rhythm.last_over(asked), rhythm.last_over(since) + 1, self._number + 1)
+        if first < number:
+            self._is(first, number)
+            self._unsure = asked > begins  # the next reading tells; until then the last one stands
+            if not self._unsure:
+                moved, slack = _middle(max(since, rhythm.begins(first)), min(at, ends))
+                self._moved = moved, slack + rhythm.jitter / 2
             return
-        self._number, self._unsure = number, False
+        self._is(number)
         if number == self._late and since >= ends:
             rhythm.was_wrong()
             ends = at
@@ -229,14 +243,19 @@ class Pace:
 
     def _note_miss(self, number: int, at: float) -> None:
         """A window is over without a renewal: it is late, was left out, or the prediction is wrong."""
-        self._unsure = False
         if not self._suspects and number != self._late:
-            self._number, self._late = number - 1, number
+            self._is(number - 1)
+            self._late = number
         elif self._suspects:
             self._rhythm.was_wrong()
             self._begin_burst(at)
         else:
-            self._number, self._suspects = number, True
+            self._is(number)
+            self._suspects = True
+
+    def _is(self, first: int, last: int | None = None) -> None:
+        """The renewal that set the value, or the first and the last that it may have been."""
+        self._number, self._latest, self._unsure = first, first if last is None else last, False
 
     # Without a prediction
 
@@ -255,11 +274,11 @@ class Pace:
     def _rest(self, now: float, seconds: float) -> None:
         self._state, self._burst_ended, self._rests_until = "resting", now, now + seconds
 
-    def _note_untracked(self, since: float, at: float, changed: bool) -> None:
+    def _note_untracked(self, since: float, asked: float, at: float, changed: bool) -> None:
         if changed:
-            self._moved = self._somewhere(since, at)
+            self._moved = self._somewhere(since, asked, at)
         elif at - self._moved[0] > STILL_SECONDS:
-            self._moved = self._somewhere(-math.inf, at)  # it stands still: what it shows is as good as new
+            self._moved = self._somewhere(-math.inf, asked, at)  # it stands still: what it shows is as good as new
         if self._state == "resting":
             if changed and at > self._rests_until:
                 self._begin_burst(at)
@@ -283,12 +302,13 @@ class Pace:
             return
         self._step = rhythm.period
         self._steady = self._step < FINEST_PERIOD
-        self._state, self._number, self._burst_ended = "tracking", rhythm.newest, at
+        self._state, self._burst_ended = "tracking", at
+        self._is(rhythm.newest)
         self._look, self._checked = (self._number, "after"), at
 
-    def _somewhere(self, since: float, at: float) -> tuple[float, float]:
-        """The moment of a renewal of which no more is known than that it was the last before `at`, after `since`."""
-        return _middle(max(since, at - (self._step or STEADY_SECONDS)), at)
+    def _somewhere(self, since: float, asked: float, at: float) -> tuple[float, float]:
+        """The moment of a renewal after `since` of which no more is known: the last before a look (`asked` to `at`)."""
+        return _middle(max(since, asked - (self._step or STEADY_SECONDS)), at)
 
 
 def _middle(begins: float, ends: float) -> tuple[float, float]:

@@ -97,6 +97,16 @@ class Rhythm:
                 return number
             number -= 1
 
+    def last_over(self, at: float) -> int:
+        """The last renewal whose window has ended by `at`: it has been."""
+        number = self.last_begun(at)
+        return number if sum(self.window(number)) <= at else number - 1
+
+    def begins(self, number: int) -> float:
+        """When the window of a renewal begins."""
+        centre, width = self.window(number)
+        return centre - width
+
     def _learn(self) -> None:
         first, last = self._seen[0], self._seen[-1]
         apart = last.number - first.number

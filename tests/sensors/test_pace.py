@@ -61,6 +61,23 @@ def test_a_thread_that_is_held_up_for_longer_than_a_period_learns_no_wrong_one(o
     assert covered(known) >= 0.95
 
 
+@pytest.mark.parametrize("grain", [0.1, 0.2, 0.3])
+@pytest.mark.parametrize(
+    ("slow", "very_slow", "slack"), [(0.5, 0.02, 0.015), (0.1, 0.15, 0.01), (0.1, 0.8, 0.06), (0.5, 0.3, 0.09)]
+)
+def test_what_a_slow_driver_says_is_not_taken_for_more_precise_than_it_is(
+    slow: float, very_slow: float, slack: float, grain: float
+) -> None:
+    known = []
+    for seed in range(6):
+        pace = Pace(0.1)
+        pace.grain = grain
+        counter = Counter(0.1, 0.013 * seed, jitter=0.001, seed=seed).run(SECONDS + 1)
+        known += fresh(Reader(pace, slow=slow, very_slow=very_slow, seed=seed).follow(counter, SECONDS))
+    assert covered(known) >= 0.98
+    assert statistics.median(one.slack for one in known) <= slack
+
+
 @pytest.mark.parametrize("period", [0.02, 0.033, 0.05, 0.07, 0.091, 0.137, 0.2])
 def test_a_period_that_the_maker_does_not_tell_is_learnt(period: float) -> None:
     known, readings = [], 0

@@ -69,13 +69,18 @@ class Counter:
 
 @dataclass
 class Reader:
-    """Wakes `late` s after it wanted as a rule, and now and then (`often`) up to `very_late` s; a call takes `call`."""
+    """Wakes `late` s after it wanted as a rule, and now and then (`often`) up to `very_late` s.
+
+    A call takes `call` s, and now and then (`slow`) up to `very_slow`; it looks at any moment within that.
+    """
 
     pace: Pace
     late: float = 0.0003
     often: float = 0.0
     very_late: float = 0.02
     call: float = 0.00005
+    slow: float = 0.0
+    very_slow: float = 0.3
     seed: int = 0
 
     def follow(self, counter: Counter, seconds: float, since: float = 0.0) -> list[Told]:
@@ -88,9 +93,10 @@ class Reader:
             now = due + chance.expovariate(1 / self.late)
             if chance.random() < self.often:
                 now += chance.uniform(0.001, self.very_late)
-            truth, value = counter.shown(now + chance.uniform(0, self.call))
-            at = now + self.call / 2
-            moved, slack = self.pace.note(at, value, self.call / 2)
+            call = chance.uniform(0, self.very_slow) if self.slow and chance.random() < self.slow else self.call
+            truth, value = counter.shown(now + chance.uniform(0, call))
+            at = now + call / 2
+            moved, slack = self.pace.note(at, value, call / 2)
             told.append(Told(at, truth, moved, slack))
-            now += self.call
+            now += call
         return told
