@@ -21,6 +21,7 @@ from support.board_shares import Shares, info_of, joules_by_job, until
 from support.driven import driven_tree
 from support.exporter import Exporter, Series
 from support.fakenvml import FakeNvml, environment
+from support.in_memory import in_memory
 from support.powercap import PowercapTree
 from support.slurm import ROOT, Slurm, has_version_1_groups, slurm
 
@@ -75,14 +76,12 @@ def bench(directory: Path, *, groups: bool = False, boards: int = 0) -> Iterator
         yield Bench(running, place)
 
 
-def sysfs_with(directory: Path, *hierarchies: str) -> Path:
-    """A /sys with one package, and with these of the machine's own hierarchies of control groups."""
-    sysfs = directory / "sys"
+def equip(sysfs: Path, *hierarchies: str) -> None:
+    """Make a /sys with one package, and with these of the machine's own hierarchies of control groups."""
     PowercapTree(sysfs).add("intel-rapl:0", "package-0", constraints={"constraint_0_power_limit_uw": 300_000_000})
     (sysfs / "fs/cgroup").mkdir(parents=True)
     for name in hierarchies:
         (sysfs / "fs/cgroup" / name).symlink_to(ROOT / name)
-    return sysfs
 
 
 @contextmanager
@@ -91,16 +90,17 @@ def watched(
 ) -> Iterator[Shares]:
     """An exporter of that machine, which sees only these hierarchies."""
     directory.mkdir()
-    sysfs = sysfs_with(directory, *hierarchies)
     more = ("--jobs.max=1000", "--series.max=100000", f"--sample.interval={INTERVAL}")
-    places = (f"--path.sysfs={sysfs}", f"--storage.path={directory / 'state'}", "--containers.sockets=")
-    with (
-        driven_tree(sysfs, f"{WATTS}:{WATTS}:1"),
-        Exporter(*more, *places, *flags, environ=environment(fake) if fake else {}) as exporter,
-    ):
-        shares = Shares(exporter)
-        shares.exporter.wait_for_samples(2)
-        yield shares
+    with in_memory() as sysfs:
+        equip(sysfs, *hierarchies)
+        places = (f"--path.sysfs={sysfs}", f"--storage.path={directory / 'state'}", "--containers.sockets=")
+        with (
+            driven_tree(sysfs, f"{WATTS}:{WATTS}:1"),
+            Exporter(*more, *places, *flags, environ=environment(fake) if fake else {}) as exporter,
+        ):
+            shares = Shares(exporter)
+            shares.exporter.wait_for_samples(2)
+            yield shares
 
 
 def charged(series: Series, *jobs: str) -> float:

@@ -32,7 +32,10 @@ def two_sockets(sysfs: Path, *, range_uj: int, limit_watts: int) -> PowercapTree
 
 @contextmanager
 def driven_tree(sysfs: Path, trace: str) -> Iterator[Truth]:
-    """Moves every counter of the tree below `sysfs` after `trace` (LOW:HIGH:PERIOD) while the block runs."""
+    """Moves every counter of the tree below `sysfs` after `trace` (LOW:HIGH:PERIOD) while the block runs.
+
+    The tree belongs in memory (`support.in_memory`): a disk that is busy makes counters late.
+    """
     command = [sys.executable, powercap_driver.__file__, str(sysfs), "--watts-trace", trace]
     with subprocess.Popen(command) as driver:
         try:
