@@ -106,27 +106,28 @@ class Pace:
         if self._steady:
             self._at = max(self._at, at)
             return self._at - self._step / 2, max(STEADY_SLACK, self._step / 2) + blur
+        asked, answered = at - blur, at + blur
         last, since, until, before = self._raw, self._since, self._until, self._at
         if last is None:
             self._edge_at = self._burst_began = at
-            self._moved = self._somewhere(-math.inf, at - blur, at + blur)
+            self._moved = self._somewhere(-math.inf, asked, answered)
         if at <= before:
             return self._moved
         elapsed = at - before if last is not None else 0.0
         self._saved = max(-MOST_SAVED, min(MOST_SAVED, self._saved + elapsed / self.grain * READINGS_A_GRAIN) - 1.0)
-        self._raw, self._at, self._since, self._until = raw, at, at - blur, at + blur
+        self._raw, self._at, self._since, self._until = raw, at, asked, answered
         if last is None:
             return self._moved
         told = self._moved
         if self._state != "tracking":
-            self._note_untracked(since, at - blur, at + blur, raw != last)
+            self._note_untracked(since, asked, answered, raw != last)
         elif raw < last:
-            self._moved, self._suspects = self._somewhere(since, at - blur, at + blur), True
-            self._number = self._latest = self._rhythm.last_begun(at)
+            self._moved, self._suspects = self._somewhere(since, asked, answered), True
+            self._is(self._rhythm.last_begun(at))
         elif raw == last:
-            self._note_old(until, at - blur)
+            self._note_old(until, asked)
         else:
-            self._note_new(since, at - blur, at + blur)
+            self._note_new(since, asked, answered)
         self._moved = max(self._moved, told)
         return self._moved
 

@@ -91,11 +91,9 @@ class Rhythm:
         """The last renewal whose window has begun before `at`."""
         last = self._seen[-1]
         number = last.number + math.floor((at - last.centre) / self.period) + 1
-        while True:
-            centre, width = self.window(number)
-            if centre - width < at:
-                return number
+        while self.begins(number) >= at:
             number -= 1
+        return number
 
     def last_over(self, at: float) -> int:
         """The last renewal whose window has ended by `at`: it has been."""
