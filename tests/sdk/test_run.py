@@ -63,11 +63,12 @@ def test_epochs_and_the_time_outside_them_are_the_run() -> None:
         totals = plain(tracker).account.totals
         joules = {key.span: sum(total.joules.values()) for key, total in totals.items()}
         counts = {key.span: total.count for key, total in totals.items()}
+        seconds = {key.span: total.seconds for key, total in totals.items()}
         (told,) = run_totals(tracker.runs, plain(tracker).choice.identity()).values()
     assert counts == {"run": 1, "epoch": 4}
     assert joules["run"] == pytest.approx(run.energy_kwh * JOULES_PER_KWH)
     assert told.joules == pytest.approx(joules["run"])
-    outside = (run.duration_seconds - 4 * 0.05) * DEVICES
+    outside = (run.duration_seconds - seconds["epoch"]) * DEVICES
     assert joules["run"] - joules["epoch"] == pytest.approx(outside, rel=0.15)
 
 
